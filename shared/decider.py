@@ -1,0 +1,200 @@
+"""What happens next: the rules of branches, forks and joins, as values.
+
+Pure: no clock, no database, no await. A caller tells what a task came to and gets back a
+:class:`Move`; it applies the move's changes to the run's books, and asks :meth:`Decider.settle`
+about every join whose ``upstream`` came to zero, until none is left. The store does this with
+rows in one transaction, the simulator with a dictionary; both get the same run.
+
+Theory of operation
+-------------------
+The books of a run are its number of active branches and, for every join, three numbers:
+
+``upstream``   active branches that can still reach the join (a branch that waits at the join
+               itself is not one of them; one that waits at an earlier join is),
+``arrived``    branches that wait at it,
+``missed``     branches that a failure turned away from it for good.
+
+While a run has one branch nothing can meet, so nothing is kept (``tracked`` is false). The
+first fork enters its heads into the books; from then on every branch is tracked.
+
+A join is decided by the move that brings ``upstream`` to zero: it *fires* when somebody
+arrived and nobody missed it, is *closed* when it was missed (whoever waits there ends as a
+failure, which in turn misses the joins behind it), and its books go back to zero. A branch
+that goes back in a loop counts as upstream again, so the next round is a new decision.
+
+A failure misses the joins on the success path of its task that its branch can then no longer
+reach. A success misses none.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.graph import Graph, Mask
+from shared.status import Outcome
+
+
+class JoinCount(NamedTuple):
+    """The books of a join, or a change of them."""
+
+    upstream: int = 0
+    arrived: int = 0
+    missed: int = 0
+
+    def plus(self, other: "JoinCount") -> "JoinCount":
+        """Both together."""
+        return JoinCount(
+            self.upstream + other.upstream,
+            self.arrived + other.arrived,
+            self.missed + other.missed,
+        )
+
+
+class Head(NamedTuple):
+    """Where a branch goes on."""
+
+    task: str
+    waits: bool
+    """Whether it arrives at a join there, which decides when it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What the end of one visit changes."""
+
+    heads: tuple[Head, ...]
+    """None: the branch ends. One: it goes on. More: it forks."""
+    changes: Mapping[str, JoinCount]
+    """What is added to the books of which joins."""
+    active: int
+    """What is added to the run's number of active branches."""
+    failed: int
+    """1 where the branch ended after a failure."""
+
+
+class Verdict(StrEnum):
+    """What becomes of a join that nothing can reach any more."""
+
+    FIRE = "fire"
+    """Its task runs now, once, on one of the branches that wait there."""
+    CLOSE = "close"
+    """It was missed: the branches that wait there end."""
+    RESET = "reset"
+    """Nobody came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a join was decided, and what that changes."""
+
+    join: str
+    verdict: Verdict
+    changes: Mapping[str, JoinCount]
+    active: int
+    failed: int
+    arrived: int
+    """How many branches wait there: one goes on (``FIRE``) or none (``CLOSE``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Decides for the runs of one definition. What it says is remembered."""
+
+    graph: Graph
+    _moves: dict[tuple[str, Outcome, bool], Move] = field(default_factory=dict, repr=False)
+
+    def move(self, task: str, outcome: Outcome, *, tracked: bool) -> Move:
+        """What follows after a visit of ``task`` came to ``outcome``.
+
+        ``tracked`` says whether the branch is in the books of the joins: every branch but
+        the first of a run, which is alone until it forks.
+        """
+        key = (task, outcome, tracked)
+        move = self._moves.get(key)
+        if move is None:
+            move = self._moves[key] = self._decide(task, outcome, tracked)
+        return move
+
+    def settle(self, join: str, count: JoinCount) -> Settlement | None:
+        """What becomes of ``join``, given its books; None while something can reach it."""
+        if count.upstream > 0:
+            return None
+        number = self.graph.numbers[join]
+        changes = {join: JoinCount(0, -count.arrived, -count.missed)}
+        behind = self.graph.reach[number]
+        if count.missed:
+            missed = self.graph.success_reach[number]
+            self._enter(changes, behind, missed, -count.arrived)
+            gone = count.arrived
+            verdict = Verdict.CLOSE if gone else Verdict.RESET
+            return Settlement(join, verdict, changes, -gone, gone, gone)
+        if not count.arrived:
+            return Settlement(join, Verdict.RESET, changes, 0, 0, 0)
+        merged = count.arrived - 1
+        self._enter(changes, behind, 0, -merged)
+        return Settlement(join, Verdict.FIRE, changes, -merged, 0, count.arrived)
+
+    def _decide(self, task: str, outcome: Outcome, tracked: bool) -> Move:
+        targets = self.graph.successors(task, outcome)
+        is_failure = outcome is Outcome.FAILURE
+        counted = tracked or len(targets) > 1
+        heads = tuple(Head(t, counted and self.graph.is_join(t)) for t in targets)
+        return Move(
+            heads=heads,
+            changes=self._changes(task, heads, is_failure, tracked) if counted else {},
+            active=len(targets) - 1,
+            failed=1 if is_failure and not targets else 0,
+        )
+
+    def _changes(
+        self, task: str, heads: tuple[Head, ...], is_failure: bool, tracked: bool
+    ) -> dict[str, JoinCount]:
+        graph = self.graph
+        number = graph.numbers[task]
+        changes: dict[str, JoinCount] = {}
+        masks: Counter[Mask] = Counter()
+        ahead: Mask = 0
+        for head in heads:
+            target = graph.numbers[head.task]
+            masks[graph.reach[target]] += 1
+            ahead |= graph.reach[target] | graph.bits[target]
+            if head.waits:
+                _add(changes, head.task, JoinCount(arrived=1))
+        if tracked:
+            masks[graph.reach[number]] -= 1
+        # Bits that a leaving and an arriving mask share cancel out; most moves leave few.
+        self._add_upstream(changes, masks)
+        if tracked and is_failure:
+            for join in graph.joins_of(graph.success_reach[number] & ~ahead):
+                _add(changes, join, JoinCount(missed=1))
+        return changes
+
+    def _add_upstream(self, changes: dict[str, JoinCount], masks: "Counter[Mask]") -> None:
+        shared_bits: Mask = -1
+        for mask in masks:
+            shared_bits &= mask
+        total = sum(masks.values())
+        for mask, times in masks.items():
+            for join in self.graph.joins_of(mask & ~shared_bits):
+                _add(changes, join, JoinCount(upstream=times))
+        if total and masks:
+            for join in self.graph.joins_of(shared_bits):
+                _add(changes, join, JoinCount(upstream=total))
+
+    def _enter(
+        self, changes: dict[str, JoinCount], behind: Mask, missed: Mask, branches: int
+    ) -> None:
+        """Let ``-branches`` waiting branches leave the books of the joins ``behind``."""
+        if not branches:
+            return
+        for join in self.graph.joins_of(behind):
+            _add(changes, join, JoinCount(upstream=branches))
+        for join in self.graph.joins_of(missed):
+            _add(changes, join, JoinCount(missed=-branches))
+
+
+def _add(changes: dict[str, JoinCount], join: str, count: JoinCount) -> None:
+    present = changes.get(join)
+    changes[join] = count if present is None else present.plus(count)

@@ -1,0 +1,108 @@
+"""What a flow definition is: the shape of the JSON that clients send.
+
+The models say what one field may hold. What the fields mean together (names that exist,
+joins, cycles) is read off them by ``shared.graph`` and judged by ``shared.validation``.
+Unknown fields are errors, because they are usually typos.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from shared.status import Outcome
+
+END = "end"
+"""The reserved target that ends a branch."""
+
+MAX_NAME_LENGTH = 200
+"""Names stand in paths, logs and index entries; longer ones help nobody."""
+MAX_TEXT_LENGTH = 10_000
+"""Characters of a description."""
+MAX_TAGS = 50
+DEFAULT_MAX_TASK_RUNS = 10_000
+"""Task runs that one run may hold: what stops a loop that never ends."""
+
+# No control characters: NUL cannot be stored in PostgreSQL, the others break logs and paths.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH, pattern=_PRINTABLE)
+]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00]*$")]
+Target = Name | Annotated[list[Name], Field(min_length=1)]
+"""One task, ``"end"``, or a list of tasks to fork into."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TaskDefinition(_Strict):
+    """A unit of work of a flow."""
+
+    name: Name
+    """Unique in the flow; also the task type, where ``type`` is not given."""
+    description: Text = ""
+    type: Name | None = None
+    """The registered task type that does the work."""
+    params: dict[str, JsonValue] | None = None
+    """JSON handed to the task as its parameters."""
+    timeout: Annotated[float, Field(gt=0, le=31_536_000, strict=False)] | None = None
+    """Seconds that one attempt may take."""
+
+    @property
+    def task_type(self) -> str:
+        """The registered type that runs this task."""
+        return self.type or self.name
+
+
+class Condition(_Strict):
+    """Where a branch goes after a task."""
+
+    source_task: Name
+    target_task_success: Target
+    target_task_failure: Target = END
+    outcome: Annotated[Outcome, Field(strict=False)] = Outcome.SUCCESS
+    """The outcome that leads to ``target_task_success``; the other leads to the other."""
+    name: Annotated[str, StringConstraints(max_length=MAX_NAME_LENGTH, pattern=_PRINTABLE)] = ""
+    description: Text = ""
+
+
+class FlowDefinition(_Strict):
+    """A flow as a client defines it."""
+
+    id: Name
+    """The flow's id; the runs of one flow share it."""
+    start_task: Name
+    tasks: list[TaskDefinition] = Field(min_length=1)
+    conditions: list[Condition] = Field(default_factory=list)
+    name: Annotated[str, StringConstraints(max_length=MAX_NAME_LENGTH, pattern=_PRINTABLE)] = ""
+    description: Text = ""
+    version: Annotated[str, StringConstraints(max_length=100, pattern=_PRINTABLE)] | int | None = (
+        None
+    )
+    tags: list[Name] = Field(default_factory=list, max_length=MAX_TAGS)
+    max_task_runs: Annotated[int, Field(ge=1, le=10_000_000)] = DEFAULT_MAX_TASK_RUNS
+    """Task runs that one run may hold before it fails."""
+
+
+def targets(target: Target) -> tuple[str, ...]:
+    """The tasks that ``target`` leads to, in order; none where it ends the branch."""
+    if isinstance(target, str):
+        return () if target == END else (target,)
+    return tuple(target)
+
+
+def chosen_targets(
+    conditions: list[Condition], outcome: Outcome | Literal["success", "failure"]
+) -> tuple[str, ...]:
+    """Where the conditions of one source task send a branch after ``outcome``.
+
+    The first condition of that outcome decides by its ``target_task_success``. Where none
+    has that outcome, the first condition decides by its ``target_task_failure``. Where there
+    is no condition, the branch ends.
+    """
+    for condition in conditions:
+        if condition.outcome == outcome:
+            return targets(condition.target_task_success)
+    return targets(conditions[0].target_task_failure) if conditions else ()

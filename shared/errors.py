@@ -1,0 +1,125 @@
+"""Every error of our own, in one tree.
+
+.. code-block:: text
+
+    FlowManagerError
+    |-- InvalidInput                 the caller's fault
+    |   |-- InvalidDocument          not JSON, or JSON that we refuse (line and column)
+    |   |-- InvalidDefinition        a flow definition with findings
+    |   |-- InvalidTaskResult        a task returned what cannot be recorded
+    |   |-- InvalidTask              a task class or function that cannot be registered
+    |   `-- InvalidSettings          a setting that does not hold together
+    |-- NotFound                     no such run, task or page
+    |-- Conflict                     the state forbids it
+    |   |-- RunIsOver                a run with a final status was to be changed
+    |   `-- IdempotencyMismatch      the same key came with another body
+    |-- LimitExceeded                more than a setting allows
+    `-- Unavailable                  our side's fault; trying again may help
+        |-- DatabaseUnavailable      the database does not answer, or its disk is full
+        `-- QueueUnavailable         Redis does not answer
+
+What a *task* raises is not in this tree: it is data, recorded with its traceback. The two
+names that the engine itself puts there are :class:`TaskTimeout` and :class:`WorkerLost`.
+Only ``api`` knows which HTTP status an error becomes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FlowManagerError(Exception):
+    """The root of every error that Flow Manager raises on purpose."""
+
+
+class InvalidInput(FlowManagerError):
+    """What was given cannot be used as it is."""
+
+
+class InvalidDocument(InvalidInput):
+    """A body or file that is not JSON, or JSON that is refused."""
+
+    def __init__(
+        self, message: str, *, line: int | None = None, column: int | None = None, pointer: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        """1-based line of the place, where there is one."""
+        self.column = column
+        """1-based column of the place, in characters, where there is one."""
+        self.pointer = pointer
+        """RFC 6901 pointer to the value, where the place is a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong, or doubtful, with a definition."""
+
+    pointer: str
+    """RFC 6901 pointer into the body as it was sent; ``""`` is the whole of it."""
+    code: str
+    """What kind of finding, in a stable word such as ``unknown_task``."""
+    message: str
+    """One sentence for a person. Never echoes more than a name of the input."""
+    suggestion: str | None = None
+    """What was probably meant, where we can tell."""
+
+
+class InvalidDefinition(InvalidInput):
+    """A flow definition that cannot run; :attr:`findings` says all that is wrong with it."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(f"{f.pointer or '/'}: {f.message}" for f in findings[:3]))
+        self.findings = tuple(findings)
+
+
+class InvalidTaskResult(InvalidInput):
+    """A task returned something that cannot be recorded as JSON; the message names the key."""
+
+
+class InvalidTask(InvalidInput):
+    """A task class or function that cannot be registered as it is."""
+
+
+class InvalidSettings(InvalidInput):
+    """Settings that do not hold together; the message names the setting and the value."""
+
+
+class NotFound(FlowManagerError):
+    """There is nothing under that name or id."""
+
+
+class Conflict(FlowManagerError):
+    """The present state forbids it."""
+
+
+class RunIsOver(Conflict):
+    """The run has its final status already."""
+
+
+class IdempotencyMismatch(Conflict):
+    """This idempotency key was used before, with another body."""
+
+
+class LimitExceeded(FlowManagerError):
+    """More than a setting allows; the message names the limit and the value."""
+
+
+class Unavailable(FlowManagerError):
+    """Something we depend on does not answer now; trying again may help."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer, or cannot write."""
+
+
+class QueueUnavailable(Unavailable):
+    """Redis does not answer."""
+
+
+class TaskTimeout(FlowManagerError):
+    """The attempt ran longer than its timeout."""
+
+
+class WorkerLost(FlowManagerError):
+    """The task cost several workers their lives; it is not given another one."""

@@ -1,0 +1,76 @@
+"""A definition made ready to run: its graph, its decider, its tasks by name.
+
+What executes a run needs this form a thousand times for one parse, so both the API and the
+workers keep it by the hash of the definition (:class:`FlowCache`).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.decider import Decider
+from shared.definition import FlowDefinition, TaskDefinition
+from shared.graph import Graph, build_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A valid definition with all that is derived from it."""
+
+    hash: str
+    """SHA-256 of the stored definition, in hex."""
+    definition: FlowDefinition
+    graph: Graph
+    decider: Decider
+    tasks: dict[str, TaskDefinition]
+
+    @property
+    def weight(self) -> int:
+        """What it costs to keep, in tasks and 64-bit words of its masks."""
+        return len(self.tasks) * (1 + len(self.graph.joins) // 64)
+
+
+def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
+    """Make ``definition``, which must be valid, ready to run."""
+    graph = build_graph(definition)
+    return Flow(
+        hash=definition_hash,
+        definition=definition,
+        graph=graph,
+        decider=Decider(graph),
+        tasks={task.name: task for task in definition.tasks},
+    )
+
+
+class FlowCache:
+    """The flows used last, by hash, up to a total weight.
+
+    Not thread-safe: each event loop has its own.
+    """
+
+    def __init__(self, max_weight: int = 2_000_000) -> None:
+        self._max_weight = max_weight
+        self._weight = 0
+        self._flows: OrderedDict[str, Flow] = OrderedDict()
+
+    def get(self, definition_hash: str) -> Flow | None:
+        """The flow of that hash, if it is kept."""
+        flow = self._flows.get(definition_hash)
+        if flow is not None:
+            self._flows.move_to_end(definition_hash)
+        return flow
+
+    def add(self, flow: Flow) -> Flow:
+        """Keep ``flow``, and let go of the ones not used for longest."""
+        if flow.hash not in self._flows:
+            self._flows[flow.hash] = flow
+            self._weight += flow.weight
+        while self._weight > self._max_weight and len(self._flows) > 1:
+            _, oldest = self._flows.popitem(last=False)
+            self._weight -= oldest.weight
+        return flow
+
+    def get_or_load(self, definition_hash: str, load: Callable[[str], FlowDefinition]) -> Flow:
+        """The flow of that hash, read with ``load`` where it is not kept."""
+        flow = self.get(definition_hash)
+        return flow or self.add(prepare_flow(load(definition_hash), definition_hash))

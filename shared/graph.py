@@ -1,0 +1,232 @@
+"""The graph under a definition: who follows whom, where branches meet, what loops.
+
+Built once for a definition and shared by validation, decisions, simulation and the page, so
+that "valid" and "runs" cannot disagree.
+
+Theory of operation
+-------------------
+Every task has two lists of successors, one an outcome. A depth-first walk from the start
+task, in the order written, tells *back edges* (to a task that is being walked through, so to
+an earlier one) from *forward edges*. Without the back edges the graph has no cycle.
+
+A *join* is a task with forward edges from two or more tasks. For every task we keep two sets
+of joins as bits of an integer: those that some forward path leads to (``reach``), and those
+that a path of successes alone leads to (``success_reach``). With them a move of a branch
+changes the books of those joins only that it cuts off or arrives at: a difference of two
+integers.
+
+The analysis is linear in tasks and edges, times a machine word for every 64 joins.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from shared.definition import Condition, FlowDefinition, chosen_targets
+from shared.status import Outcome
+
+Mask = int
+"""A set of joins, one bit each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The static facts about one definition. Every list is indexed by the task's number."""
+
+    names: tuple[str, ...]
+    numbers: dict[str, int]
+    start: int
+    success: tuple[tuple[int, ...], ...]
+    failure: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+    """The tasks that can be reached, every forward edge pointing onwards."""
+    back_edges: frozenset[tuple[int, int]]
+    joins: tuple[int, ...]
+    """The tasks where branches meet, in :attr:`order`; a bit of a mask is a place in here."""
+    bits: tuple[Mask, ...]
+    """The join's own bit, 0 for every other task."""
+    reach: tuple[Mask, ...]
+    """The joins strictly behind a task by any forward path."""
+    success_reach: tuple[Mask, ...]
+    """The joins strictly behind a task by a path of successes."""
+
+    def successors(self, task: str, outcome: Outcome) -> tuple[str, ...]:
+        """The tasks that follow ``task`` after ``outcome``; none where the branch ends."""
+        edges = self.success if outcome is Outcome.SUCCESS else self.failure
+        return tuple(self.names[number] for number in edges[self.numbers[task]])
+
+    @property
+    def has_cycle(self) -> bool:
+        """Whether any task can be visited twice."""
+        return bool(self.back_edges)
+
+    def is_join(self, task: str) -> bool:
+        """Whether branches meet at ``task``."""
+        return bool(self.bits[self.numbers[task]])
+
+    def joins_of(self, mask: Mask) -> Iterator[str]:
+        """The names of the joins in ``mask``."""
+        while mask:
+            low = mask & -mask
+            yield self.names[self.joins[low.bit_length() - 1]]
+            mask ^= low
+
+    def edges(self, number: int) -> tuple[int, ...]:
+        """The tasks that an outcome of task ``number`` can lead to, each once."""
+        return _edges(self.success[number], self.failure[number])
+
+    def ancestors(self, task: str) -> frozenset[str]:
+        """The tasks that can have run before ``task`` on some path."""
+        sources = _sources(self)
+        found: set[int] = set()
+        pending = list(sources[self.numbers[task]])
+        while pending:
+            number = pending.pop()
+            if number not in found:
+                found.add(number)
+                pending.extend(sources[number])
+        return frozenset(self.names[number] for number in found)
+
+    def cycles_without_exit(self) -> list[list[str]]:
+        """The groups of tasks that a branch can get into and never leave."""
+        return [
+            [self.names[number] for number in component]
+            for component in _components(self)
+            if self._is_trap(component)
+        ]
+
+    def _is_trap(self, component: Sequence[int]) -> bool:
+        inside = set(component)
+        first = component[0]
+        if len(component) == 1 and first not in self.edges(first):
+            return False
+        return all(
+            self.success[number] and self.failure[number] and inside.issuperset(self.edges(number))
+            for number in component
+        )
+
+
+def build_graph(definition: FlowDefinition) -> Graph:
+    """Analyse ``definition``, whose names must be known to be unique and to exist."""
+    names = tuple(task.name for task in definition.tasks)
+    numbers = {name: number for number, name in enumerate(names)}
+    by_source: dict[str, list[Condition]] = {}
+    for condition in definition.conditions:
+        by_source.setdefault(condition.source_task, []).append(condition)
+
+    def lead(outcome: Outcome) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(numbers[t] for t in chosen_targets(by_source.get(name, []), outcome))
+            for name in names
+        )
+
+    success, failure = lead(Outcome.SUCCESS), lead(Outcome.FAILURE)
+    start = numbers[definition.start_task]
+    order, back_edges = _walk(start, success, failure)
+    joins = _find_joins(order, back_edges, success, failure)
+    bits = [0] * len(names)
+    for place, number in enumerate(joins):
+        bits[number] = 1 << place
+    everything = [_edges(s, f) for s, f in zip(success, failure, strict=True)]
+    return Graph(
+        names=names,
+        numbers=numbers,
+        start=start,
+        success=success,
+        failure=failure,
+        order=order,
+        back_edges=back_edges,
+        joins=joins,
+        bits=tuple(bits),
+        reach=_reach(order, back_edges, everything, bits),
+        success_reach=_reach(order, back_edges, success, bits),
+    )
+
+
+def _edges(success: tuple[int, ...], failure: tuple[int, ...]) -> tuple[int, ...]:
+    return success if success == failure else tuple(dict.fromkeys(success + failure))
+
+
+def _walk(
+    start: int, success: tuple[tuple[int, ...], ...], failure: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...], frozenset[tuple[int, int]]]:
+    """Walk depth first; return the reached tasks in topological order and the back edges."""
+    unseen, open_, closed = 0, 1, 2
+    colour = bytearray(len(success))
+    back_edges: set[tuple[int, int]] = set()
+    finished: list[int] = []
+    stack = [(start, iter(_edges(success[start], failure[start])))]
+    colour[start] = open_
+    while stack:
+        number, following = stack[-1]
+        for target in following:
+            if colour[target] == open_:
+                back_edges.add((number, target))
+            elif colour[target] == unseen:
+                colour[target] = open_
+                stack.append((target, iter(_edges(success[target], failure[target]))))
+                break
+        else:
+            stack.pop()
+            colour[number] = closed
+            finished.append(number)
+    finished.reverse()
+    return tuple(finished), frozenset(back_edges)
+
+
+def _find_joins(
+    order: tuple[int, ...],
+    back_edges: frozenset[tuple[int, int]],
+    success: tuple[tuple[int, ...], ...],
+    failure: tuple[tuple[int, ...], ...],
+) -> tuple[int, ...]:
+    sources = [0] * len(success)
+    for number in order:
+        for target in _edges(success[number], failure[number]):
+            if (number, target) not in back_edges:
+                sources[target] += 1
+    return tuple(number for number in order if sources[number] > 1)
+
+
+def _reach(
+    order: tuple[int, ...],
+    back_edges: frozenset[tuple[int, int]],
+    following: Sequence[tuple[int, ...]],
+    bits: Sequence[Mask],
+) -> tuple[Mask, ...]:
+    reach = [0] * len(following)
+    for number in reversed(order):
+        mask = 0
+        for target in following[number]:
+            if (number, target) not in back_edges:
+                mask |= reach[target] | bits[target]
+        reach[number] = mask
+    return tuple(reach)
+
+
+def _sources(graph: Graph) -> list[list[int]]:
+    sources: list[list[int]] = [[] for _ in graph.names]
+    for number in graph.order:
+        for target in graph.edges(number):
+            sources[target].append(number)
+    return sources
+
+
+def _components(graph: Graph) -> list[list[int]]:
+    """The strongly connected components of what can be reached (Kosaraju, without recursion)."""
+    sources = _sources(graph)
+    assigned = bytearray(len(graph.names))
+    components: list[list[int]] = []
+    # ``order`` is a reverse postorder of a walk over all edges, as the algorithm wants.
+    for root in graph.order:
+        if assigned[root]:
+            continue
+        assigned[root] = 1
+        component, pending = [root], [root]
+        while pending:
+            for source in sources[pending.pop()]:
+                if not assigned[source]:
+                    assigned[source] = 1
+                    component.append(source)
+                    pending.append(source)
+        components.append(component)
+    return components

@@ -1,0 +1,126 @@
+"""Every setting, in one frozen object.
+
+Built once where a process starts, from ``FLOW_...`` environment variables and the flags of
+the command line, and passed down; no other module reads the environment. ``flow-manager
+config`` prints this class.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import field_validator
+
+from shared.errors import InvalidSettings
+
+
+class Settings(BaseSettings):
+    """What can be configured. Durations and sizes carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="FLOW_", frozen=True, extra="forbid")
+
+    # Where things are
+    database_url: str = "sqlite:///.flow/flow.db"
+    """``sqlite:///path`` or ``postgresql+psycopg://user:password@host/name``."""
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown."""
+    task_modules: Annotated[tuple[str, ...], NoDecode] = ()
+    """Modules or ``.py`` files that register tasks, separated by commas."""
+    queue_name: str = "flow-manager"
+    """The Redis key of the doorbell; several installations may share one Redis."""
+
+    # Requests
+    max_body_bytes: int = Field(default=10_000_000, ge=1_000)
+    """A body over it is refused before it is read. 10,000 described tasks take some 2 MB."""
+    max_depth: int = Field(default=100, ge=10, le=500)
+    """Nesting of arrays and objects in a body."""
+    max_tasks: int = Field(default=20_000, ge=1)
+    """Tasks of one definition."""
+    max_edges: int = Field(default=200_000, ge=1)
+    """Targets of all conditions of one definition together."""
+    request_timeout_seconds: float = Field(default=30, gt=0)
+    """From the first byte of a request to the answer, waiting for a run not counted."""
+    max_wait_seconds: float = Field(default=60, gt=0)
+    """Longest ``?wait=``; a longer one is cut to this."""
+    page_size: int = Field(default=50, ge=1, le=1_000)
+    """Rows of a list where the client does not say."""
+
+    # Tasks
+    task_timeout_seconds: float = Field(default=3_600, gt=0)
+    """For one attempt, where the definition gives no ``timeout``."""
+    max_result_bytes: int = Field(default=1_000_000, ge=100)
+    """The ``data`` of one task run as JSON. Larger results belong into a store of their own."""
+    max_error_characters: int = Field(default=20_000, ge=500)
+    """A traceback is cut in its middle beyond this."""
+    max_log_lines: int = Field(default=1_000, ge=0)
+    """Captured lines of one attempt; what follows is counted, not kept."""
+    max_log_line_characters: int = Field(default=4_000, ge=80)
+    log_level: str = "INFO"
+    """Level of the service's own logs and of captured lines."""
+
+    # Workers
+    worker_concurrency: int = Field(default=100, ge=1, le=10_000)
+    """Branches that one worker runs at a time."""
+    worker_threads: int = Field(default=32, ge=1, le=1_000)
+    """Threads for tasks that are not async; such a task also takes a slot of the above."""
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = ("default",)
+    """The pools whose branches a worker takes."""
+    lease_seconds: float = Field(default=4.0, ge=0.5)
+    """A worker that was silent for so long is lost. Four missed heartbeats."""
+    heartbeat_seconds: float = Field(default=1.0, gt=0)
+    sweep_seconds: float = Field(default=1.0, gt=0)
+    """How often a worker looks for branches whose ring was lost, and the leader looks around."""
+    grace_seconds: float = Field(default=20.0, ge=0)
+    """What running tasks are given at SIGTERM; below docker's and Kubernetes' 30 s."""
+    max_losses: int = Field(default=3, ge=1)
+    """Workers that a task may cost before it fails as ``WorkerLost``."""
+
+    # Upkeep
+    retention_days: float = Field(default=30, ge=0)
+    """Finished runs are deleted after it; 0 keeps them for ever."""
+
+    # Limits of the parts
+    ring_timeout_seconds: float = Field(default=0.3, gt=0)
+    """What a ring may take; beyond it the workers find the work by themselves."""
+    database_timeout_seconds: float = Field(default=5.0, gt=0)
+    """What a connect, a lock or a commit may take before we say 503."""
+    writer_queue_size: int = Field(default=20_000, ge=10)
+    """Writes that may wait for the database; more are refused."""
+
+    @field_validator("task_modules", "worker_queues", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"lease_seconds ({self.lease_seconds}) must be at least twice "
+                f"heartbeat_seconds ({self.heartbeat_seconds})"
+            )
+        return self
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file on this host."""
+        return self.database_url.startswith("sqlite")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process: ``overrides`` before the environment before the defaults.
+
+    Raises:
+        InvalidSettings: naming each setting that cannot be used, without its value.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks what comes in
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'FLOW_' + str(e['loc'][0]).upper() if e['loc'] else 'settings'}: {e['msg']}"
+            for e in error.errors(include_input=False, include_url=False)
+        )
+        raise InvalidSettings(problems) from None
