@@ -6,6 +6,7 @@
     |-- InvalidInput                 the caller's fault
     |   |-- InvalidDocument          not JSON, or JSON that we refuse (line and column)
     |   |-- InvalidDefinition        a flow definition with findings
+    |   |-- InvalidParams            params that do not fit the task's model
     |   |-- InvalidTaskResult        a task returned what cannot be recorded
     |   |-- InvalidTask              a task class or function that cannot be registered
     |   `-- InvalidSettings          a setting that does not hold together
@@ -71,6 +72,10 @@ class InvalidDefinition(InvalidInput):
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("; ".join(f"{f.pointer or '/'}: {f.message}" for f in findings[:3]))
         self.findings = tuple(findings)
+
+
+class InvalidParams(InvalidInput):
+    """Params that do not fit the task's model; the message names each field."""
 
 
 class InvalidTaskResult(InvalidInput):

@@ -1,0 +1,1 @@
+"""The HTTP service: accepts runs, shows them, and says in one form what is wrong."""

@@ -1,0 +1,111 @@
+"""What a request asks for beside its body: ids, waits, keys, pages and times."""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import AfterValidator, AwareDatetime
+from starlette.requests import Request
+
+from api.refusals import invalid
+from shared.errors import NotFound
+from shared.ids import FlowRunId, TaskRunId, is_id
+
+MAX_KEY_LENGTH = 255
+"""Characters of an idempotency key: room for any id, and no document."""
+
+_PREFERRED_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_TEXT = r"^[^\x00-\x1f\x7f]*$"
+
+
+def run_id(request: Request) -> FlowRunId:
+    """The run that the path names.
+
+    Raises:
+        NotFound: it cannot be the id of any run.
+    """
+    text = request.path_params["flow_run_id"]
+    if not is_id(text):
+        raise unknown_run()
+    return FlowRunId(text)
+
+
+def unknown_run() -> NotFound:
+    """What is said about a run that does not exist."""
+    return NotFound("There is no run of that id.")
+
+
+def wait_seconds(request: Request, max_seconds: float) -> float | None:
+    """How long the caller wants to wait for the end of the run, by ``?wait=`` or ``Prefer``.
+
+    A preference that cannot be understood is ignored, as RFC 7240 asks; a parameter is not.
+
+    Raises:
+        InvalidRequest: ``?wait=`` is no number of seconds.
+    """
+    text = request.query_params.get("wait") if request.scope["query_string"] else None
+    if text is None:
+        preferred = _PREFERRED_WAIT.search(request.headers.get("prefer", ""))
+        return min(float(preferred[1]), max_seconds) if preferred else None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise invalid("query", "wait", "Must be a number of seconds, 0 or more.")
+    return min(seconds, max_seconds)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The caller's key for this submit, where it gave one.
+
+    Raises:
+        InvalidRequest: the key cannot be used.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if len(key) > MAX_KEY_LENGTH or not _PRINTABLE_ASCII.fullmatch(key):
+        raise invalid(
+            "header",
+            "Idempotency-Key",
+            f"Must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+        )
+    return key
+
+
+def run_cursor(text: str | None) -> FlowRunId | None:
+    """The run behind which a page begins."""
+    return None if text is None else FlowRunId(_cursor(text))
+
+
+def task_run_cursor(text: str | None) -> TaskRunId | None:
+    """The task run behind which a page begins."""
+    return None if text is None else TaskRunId(_cursor(text))
+
+
+def _cursor(text: str) -> str:
+    if not is_id(text):
+        raise invalid("query", "cursor", "Must be the next_cursor of an earlier page.")
+    return text
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of the range of times") from None
+
+
+Cursor = Annotated[
+    str | None, Query(max_length=100, description="`next_cursor` of the page before.")
+]
+Limit = Annotated[int | None, Query(ge=1, le=1_000, description="Rows of a page.")]
+Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
+Time = Annotated[
+    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None,
+    Query(description="RFC 3339, with its offset from UTC."),
+]

@@ -1,0 +1,88 @@
+"""What the calls of one process share, opened and closed together."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+
+from api.reading import Reader
+from api.schema import SchemaKeeper
+from api.statistics import Statistics
+from api.submission import Submissions
+from api.worker_view import WorkerView
+from shared.database import create_database
+from shared.events import Publisher, RunEndings, Subscriber
+from shared.ids import FlowRunId
+from shared.lease_clock import LeaseClock
+from shared.queries.runs import run_statuses
+from shared.queue import Ringer
+from shared.settings import Settings
+from shared.status import is_terminal
+from shared.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The parts of a running API process."""
+
+    settings: Settings
+    reader: Reader
+    writer: Writer
+    clock: LeaseClock
+    ringer: Ringer
+    publisher: Publisher
+    endings: RunEndings
+    workers: WorkerView
+    submissions: Submissions
+    statistics: Statistics
+    schema: SchemaKeeper
+
+
+def resources_of(request: Request) -> Resources:
+    """The parts that serve ``request``."""
+    return cast(Resources, request.app.state.resources)
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Connect to everything. Neither the database nor Redis needs to be there yet."""
+    database = create_database(settings)
+    reader = Reader(database)
+    writer = Writer(database, settings)
+    clock = LeaseClock(database)
+    redis_url = settings.redis_url.get_secret_value()
+    ringer = Ringer(redis_url, settings.queue_name, settings.ring_timeout_seconds)
+
+    async def find_ended(flow_run_ids: Sequence[str]) -> Collection[str]:
+        return await reader.call(_ended, [FlowRunId(one) for one in flow_run_ids])
+
+    endings = RunEndings(find_ended)
+    subscriber = Subscriber(redis_url, settings.queue_name, on_ended=endings.notify)
+    workers = WorkerView(reader, clock, settings)
+    resources = Resources(
+        settings=settings,
+        reader=reader,
+        writer=writer,
+        clock=clock,
+        ringer=ringer,
+        publisher=Publisher(ringer, settings.queue_name),
+        endings=endings,
+        workers=workers,
+        submissions=Submissions(workers, settings),
+        statistics=Statistics(reader, clock),
+        schema=SchemaKeeper(settings),
+    )
+    writer.start()
+    async with resources.schema, ringer, endings, subscriber:
+        try:
+            yield resources
+        finally:
+            pass
+
+
+def _ended(connection: Connection, flow_run_ids: Sequence[FlowRunId]) -> list[FlowRunId]:
+    found = run_statuses(connection, flow_run_ids)
+    return [one for one in flow_run_ids if one in found and is_terminal(found[one])]

@@ -1,0 +1,61 @@
+"""What the API knows of the workers: which task types they run, and what their clock says.
+
+Asked of the database at most once a second, however many submits come in.
+"""
+
+import asyncio
+import time
+
+from sqlalchemy import Connection
+
+from api.reading import Reader
+from shared.lease_clock import LeaseClock
+from shared.queries import workers
+from shared.registry import load_registry
+from shared.settings import Settings
+
+_MAX_AGE_SECONDS = 1.0
+
+
+class WorkerView:
+    """The task types that a definition may use, as of about a second ago."""
+
+    def __init__(self, reader: Reader, clock: LeaseClock, settings: Settings) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._settings = settings
+        self._types: frozenset[str] = frozenset()
+        self._own_types: frozenset[str] | None = None
+        self._asked_at = -_MAX_AGE_SECONDS
+        self._asking = asyncio.Lock()
+
+    async def task_types(self, max_age_seconds: float = _MAX_AGE_SECONDS) -> frozenset[str]:
+        """The names of the types; the same object for as long as they stay the same.
+
+        Raises:
+            DatabaseUnavailable: the answer is too old and there is no newer one.
+        """
+        wanted = time.monotonic() - max_age_seconds
+        if self._asked_at <= wanted:
+            async with self._asking:
+                if self._asked_at <= wanted:
+                    await self._ask()
+        return self._types
+
+    async def _ask(self) -> None:
+        asked_at = time.monotonic()
+        types = await self._reader.call(self._read)
+        if types != self._types:
+            self._types = types
+        self._asked_at = asked_at
+
+    def _read(self, connection: Connection) -> frozenset[str]:
+        self._clock.synchronise(connection)
+        types = workers.task_type_names(connection)
+        if types:
+            return types
+        # No worker ever told: the first submit may well be quicker than the first worker, which
+        # will load the very same types.
+        if self._own_types is None:
+            self._own_types = load_registry(self._settings.task_modules).names()
+        return self._own_types

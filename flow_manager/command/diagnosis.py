@@ -1,0 +1,27 @@
+"""``flow-manager doctor``: what is wrong with this installation, and what to do about it."""
+
+import typer
+
+from flow_manager.command.options import AS_JSON, settings_of
+
+
+def doctor(
+    context: typer.Context,
+    ready: bool = typer.Option(
+        False, "--ready", help="Only whether database and Redis answer; for health checks."
+    ),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Check the installation. Exit status 1 where something is wrong."""
+    from flow_manager.command.checks import Verdict, check_installation, check_readiness
+    from flow_manager.command.output import print_json, print_table
+
+    settings = settings_of(context)
+    findings = check_readiness(settings) if ready else check_installation(settings)
+    if as_json:
+        print_json([{"check": f.check, "verdict": f.verdict, "detail": f.detail} for f in findings])
+    else:
+        rows = [(f.verdict.value, f.check, f.detail) for f in findings]
+        print_table(("", "check", "what was found"), rows, empty="")
+    if any(finding.verdict is Verdict.WRONG for finding in findings):
+        raise typer.Exit(1)

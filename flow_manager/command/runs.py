@@ -1,0 +1,260 @@
+"""Commands about runs: ``run``, ``runs``, ``show``, ``watch`` and ``cancel``.
+
+They speak to the service by HTTP, so they work from any machine that reaches it.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from flow_manager.command.options import API_KEY, AS_JSON, URL, connect
+from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from flow_manager.calls import RequestRefused
+    from flow_manager.client import FlowClient
+    from flow_manager.results import Run
+    from shared.errors import Finding
+
+EXIT_SUCCESS = 0
+EXIT_FAILED = 1
+EXIT_INVALID = 2
+EXIT_CANCELLED = 3
+EXIT_WAITED_TOO_LONG = 124
+EXIT_INTERRUPTED = 130
+
+INVALID_STATUSES = frozenset({400, 413, 415, 422})
+"""The service's answers that mean the file or the input."""
+
+ID = typer.Argument(help="Its id.", metavar="ID", show_default=False)
+TIMEOUT = typer.Option(
+    None, "--timeout", min=0, help="Seconds to wait at most.", show_default=False
+)
+
+
+def run(
+    file: Path = typer.Argument(help="A definition as JSON; - for standard input."),
+    given_input: str | None = typer.Option(
+        None, "--input", help="The run's input: JSON, or @FILE.", show_default=False
+    ),
+    watched: bool = typer.Option(False, "--watch", help="Show a live tree of its tasks."),
+    timeout_seconds: float | None = TIMEOUT,
+    idempotency_key: str | None = typer.Option(
+        None, "--idempotency-key", help="The same key starts only one run.", show_default=False
+    ),
+    url: str = URL,
+    api_key: str | None = API_KEY,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Run a definition and wait for its result.
+
+    Exit status: 0 completed with success, 1 failed or with outcome failure, 2 invalid,
+    3 cancelled, 124 waited too long.
+    """
+    from flow_manager.calls import RequestRefused
+    from flow_manager.command.definitions import read_document
+
+    body, definition = read_document(file)
+    run_input = _read_input(given_input)
+    with connect(url, api_key) as client:
+        try:
+            submitted = client.run(definition, run_input, idempotency_key=idempotency_key)
+        except RequestRefused as refusal:
+            if refusal.status not in INVALID_STATUSES:
+                raise
+            _print_refusal(file, body, definition, refusal)
+            raise typer.Exit(EXIT_INVALID) from None
+        _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
+
+
+def watch(
+    flow_run_id: str = ID,
+    timeout_seconds: float | None = TIMEOUT,
+    url: str = URL,
+    api_key: str | None = API_KEY,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show a run as a live tree until it is over. Exit status as for `run`."""
+    with connect(url, api_key) as client:
+        _follow(client, flow_run_id, True, timeout_seconds, as_json)
+
+
+def show(
+    flow_run_id: str = ID,
+    logs: bool = typer.Option(False, "--logs", help="Also the lines that its tasks logged."),
+    url: str = URL,
+    api_key: str | None = API_KEY,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show a run: its tasks, errors and result."""
+    with connect(url, api_key) as client:
+        found = client.get(flow_run_id)
+    _print_run(found, as_json, with_logs=logs)
+
+
+def list_runs(
+    status: str | None = typer.Option(None, help="Only runs of this status.", show_default=False),
+    flow_id: str | None = typer.Option(None, help="Only runs of this flow.", show_default=False),
+    limit: int = typer.Option(20, min=1, max=1_000, help="How many, newest first."),
+    cursor: str | None = typer.Option(None, help="Where a page before ended.", show_default=False),
+    url: str = URL,
+    api_key: str | None = API_KEY,
+    as_json: bool = AS_JSON,
+) -> None:
+    """List runs, newest first."""
+    from flow_manager.command.output import duration, local_time, print_json, print_table
+
+    with connect(url, api_key) as client:
+        page = client.list(status=status, flow_id=flow_id, limit=limit, cursor=cursor)
+    if as_json:
+        runs = [each.to_json() for each in page.runs]
+        print_json({"flows": runs, "next_cursor": page.next_cursor})
+        return
+    rows = [
+        (
+            each.flow_run_id,
+            each.flow_id,
+            each.status.value,
+            each.outcome.value if each.outcome else "",
+            local_time(each.created_at),
+            duration(each.duration_ms),
+        )
+        for each in page.runs
+    ]
+    columns = ("run", "flow", "status", "outcome", "created", "took")
+    print_table(columns, rows, empty="There are no such runs.")
+    if page.next_cursor:
+        print(f"More: --cursor {page.next_cursor}")
+
+
+def cancel(flow_run_id: str = ID, url: str = URL, api_key: str | None = API_KEY) -> None:
+    """Cancel a run: running tasks are stopped, and those that wait never start."""
+    with connect(url, api_key) as client:
+        client.cancel(flow_run_id)
+    print(f"Cancelled run {flow_run_id}.")
+
+
+def exit_status(run: "Run") -> int:
+    """What a run that is over means to the shell."""
+    from shared.status import RunStatus
+
+    if run.status is RunStatus.CANCELLED:
+        return EXIT_CANCELLED
+    return EXIT_SUCCESS if run.is_success else EXIT_FAILED
+
+
+def _follow(
+    client: "FlowClient",
+    flow_run_id: str,
+    watched: bool,
+    timeout_seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Wait for a run, show it, and end with its exit status."""
+    try:
+        if watched and not as_json:
+            over = _watch_live(client, flow_run_id, timeout_seconds)
+        else:
+            over = client.wait(flow_run_id, timeout_seconds=timeout_seconds)
+            _print_run(over, as_json)
+    except TimeoutError:
+        _say_it_goes_on(flow_run_id, "It was not over in time.")
+        raise typer.Exit(EXIT_WAITED_TOO_LONG) from None
+    except KeyboardInterrupt:
+        _say_it_goes_on(flow_run_id, "Not waiting any longer.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    raise typer.Exit(exit_status(over))
+
+
+def _watch_live(client: "FlowClient", flow_run_id: str, timeout_seconds: float | None) -> "Run":
+    from rich.console import Console
+
+    from flow_manager.command.tree import follow
+
+    console = Console(highlight=False)
+    over = follow(client.watch(flow_run_id, timeout_seconds=timeout_seconds), console)
+    _print_output(over)
+    return over
+
+
+def _say_it_goes_on(flow_run_id: str, why: str) -> None:
+    print(f"{why} The run goes on: flow-manager watch {flow_run_id}", file=sys.stderr)
+
+
+def _print_run(run: "Run", as_json: bool, *, with_logs: bool = False) -> None:
+    from flow_manager.command.output import local_time, print_json
+
+    if as_json:
+        print_json(run.to_json())
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from flow_manager.command.tree import draw
+
+    console = Console(highlight=False)
+    console.print(draw(run, console))
+    if run.error is not None and run.error.traceback:
+        console.print(Text(run.error.traceback.rstrip(), style="dim"))
+    if with_logs:
+        for line in run.logs:
+            text = f"{local_time(line.at)} {line.level:<7} {line.task or '-'}: {line.message}"
+            console.print(Text(text))
+    _print_output(run)
+
+
+def _print_output(run: "Run") -> None:
+    from flow_manager.command.output import print_json
+
+    if run.output is not None:
+        print_json(run.output)
+
+
+def _read_input(text: str | None) -> "JsonValue":
+    from shared.documents import parse_document
+    from shared.errors import InvalidDocument
+    from shared.settings import load_settings
+
+    if text is None:
+        return None
+    limits = load_settings()
+    try:
+        body = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+        return parse_document(body, max_depth=limits.max_depth, max_bytes=limits.max_body_bytes)
+    except OSError as error:
+        raise InvalidInput(f"--input: {text[1:]} cannot be read: {error.strerror}") from None
+    except InvalidDocument as error:
+        place = f" (line {error.line}, column {error.column})" if error.line else ""
+        raise InvalidInput(f"--input: {error.message}{place}") from None
+
+
+def _print_refusal(
+    file: Path, body: bytes, definition: "JsonValue", refusal: "RequestRefused"
+) -> None:
+    """What the service has against it, with the places in the file."""
+    from flow_manager.command.definitions import describe
+
+    findings = [_finding(each) for each in refusal.problem.errors]
+    if not findings:
+        print(f"{file}: {refusal}", file=sys.stderr)
+    is_bare = isinstance(definition, dict) and "flow" not in definition
+    for finding in findings:
+        # The client wraps a bare definition, which the file does not know.
+        pointer = finding.pointer.removeprefix("/flow") if is_bare else finding.pointer
+        print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
+
+
+def _finding(error: dict[str, "JsonValue"]) -> "Finding":
+    from shared.errors import Finding
+
+    suggestion = error.get("suggestion")
+    return Finding(
+        pointer=str(error.get("pointer") or ""),
+        code=str(error.get("code") or "invalid"),
+        message=str(error.get("message") or ""),
+        suggestion=suggestion if isinstance(suggestion, str) else None,
+    )

@@ -1,0 +1,331 @@
+"""``flow-manager dev``: Valkey, the API and workers, started, watched and stopped together.
+
+The supervisor runs no work and holds no rules: it starts processes, starts them again when
+they crash, and stops them in the order that loses nothing: first the API and the workers,
+which finish what they run within their grace, and Valkey last. It waits for events and polls
+nothing, but the API until it answers for the first time.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from flow_manager.development.process import PYTHON, Death, KeptProcess
+from flow_manager.development.valkey import (
+    end_orphan,
+    server_command,
+    server_program,
+    socket_path,
+)
+from shared.errors import FlowManagerError, InvalidSettings, Unavailable
+from shared.settings import Settings
+
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+"""What the service is given to become ready; a first start migrates the database."""
+PROBE_SECONDS = 0.05
+"""How often the API is asked whether it is ready, until it is."""
+STOP_MARGIN_SECONDS = 5.0
+"""What a process may take beyond its tasks' grace before it is killed."""
+VALKEY_STOP_SECONDS = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to run, and where."""
+
+    settings: Settings
+    """As given by the user; where they name no database or Redis, we bring our own."""
+    port: int
+    data: Path
+    """The folder of everything that is kept; absolute."""
+    workers: int
+    say: Say
+    """Tells the user one line."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Settings given as options, which the processes are to have, too."""
+    log: Path | None = None
+    """Where the processes' output goes; None for the terminal."""
+
+    @property
+    def url(self) -> str:
+        """Where the service will answer."""
+        return f"http://{HOST}:{self.port}"
+
+
+class StartFailed(Unavailable):
+    """The service did not become ready; what its processes said tells why."""
+
+
+async def supervise(plan: Plan, when_ready: Callable[[], Awaitable[int | None]]) -> int:
+    """Run the service until a signal says stop; the exit status for the shell.
+
+    ``when_ready`` is awaited once, as soon as the service answers. What it returns ends
+    everything with that status; None goes on until a signal.
+
+    Raises:
+        InvalidSettings: for a port or data folder that is in use.
+        StartFailed: where the service does not become ready.
+    """
+    refuse_used_port(plan.port)
+    with claimed(plan.data), _output(plan.log) as output:
+        service = _Service(plan, dict(os.environ) | _environment(plan), output)
+        return await service.run(when_ready)
+
+
+def refuse_used_port(port: int) -> None:
+    """Raise InvalidSettings where somebody listens on the port already."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise InvalidSettings(
+                f"port {port} of {HOST} cannot be used ({os.strerror(error.errno or 0)}): "
+                "choose another one with --port"
+            ) from error
+
+
+@contextmanager
+def claimed(data: Path) -> Iterator[None]:
+    """The data folder for ourselves alone, while the block runs.
+
+    Raises:
+        InvalidSettings: where another supervisor has it.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InvalidSettings(f"{data} cannot be used as data folder: {error.strerror}") from error
+    with open(descriptor, "r+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = lock.read().strip() or "unknown"
+            raise InvalidSettings(
+                f"another `flow-manager dev` (process {owner}) uses the data folder {data}: "
+                "stop it, or choose another folder with --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@dataclass(slots=True)
+class _Service:
+    """The running processes, and what has been asked of them."""
+
+    plan: Plan
+    environment: dict[str, str]
+    output: IO[bytes] | None
+    is_ready: bool = False
+    status: int = 0
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _failure: str | None = None
+    _kept: list[KeptProcess] = field(default_factory=list)
+
+    async def run(self, when_ready: Callable[[], Awaitable[int | None]]) -> int:
+        with self._signals():
+            async with self._valkey():
+                await self._migrate()
+                await self._serve(when_ready)
+        if self._failure is not None:
+            raise StartFailed(self._failure)
+        return self.status
+
+    async def _serve(self, when_ready: Callable[[], Awaitable[int | None]]) -> None:
+        if self._stop.is_set():
+            return
+        workers = [
+            self._process(f"worker-{number + 1}", [*PYTHON, "worker"])
+            for number in range(self.plan.workers)
+        ]
+        # Workers first: they start side by side with the API, which takes longest.
+        api = [*PYTHON, "api", "--host", HOST, "--port", str(self.plan.port)]
+        self._kept = [*workers, self._process("api", api)]
+        async with asyncio.TaskGroup() as group:
+            for process in self._kept:
+                group.create_task(process.keep())
+            use = group.create_task(self._use(when_ready))
+            await self._stop.wait()
+            use.cancel()
+            for process in self._kept:
+                process.stop()
+
+    async def _use(self, when_ready: Callable[[], Awaitable[int | None]]) -> None:
+        """Wait until the service answers, let the caller use it, and stop where it says so."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await answers(self.plan.port):
+                    await asyncio.sleep(PROBE_SECONDS)
+        except TimeoutError:
+            self._fail(f"the service was not ready within {START_SECONDS:.0f} s")
+            return
+        self.is_ready = True
+        status = await when_ready()
+        if status is not None:
+            self.status = status
+            self._stop.set()
+
+    async def _migrate(self) -> None:
+        """Bring a new database's schema, once, before three processes would all look for it.
+
+        An older one is brought up to date by whichever process comes first, under a lock.
+        """
+        if not self.plan.settings.is_sqlite or (self.plan.data / "flow.db").exists():
+            return
+        command = [*PYTHON, "flow_manager.command", "db", "upgrade", "--quiet"]
+        process = await asyncio.create_subprocess_exec(
+            *command, env=self.environment, stdout=self.output, stderr=self.output
+        )
+        if await process.wait() and not self._stop.is_set():
+            self._fail("the database could not be made ready")
+
+    @asynccontextmanager
+    async def _valkey(self) -> AsyncIterator[None]:
+        """The embedded Valkey while the block runs, unless the user gave a Redis."""
+        if "redis_url" in self.plan.settings.model_fields_set:
+            yield
+            return
+        path = socket_path(self.plan.data)
+        end_orphan(path)
+        command = server_command(server_program(), path)
+        valkey = self._process("valkey", command, stop_seconds=VALKEY_STOP_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(valkey.keep())
+            try:
+                yield
+            finally:
+                valkey.stop()
+
+    def _process(
+        self, name: str, command: list[str], *, stop_seconds: float | None = None
+    ) -> KeptProcess:
+        if stop_seconds is None:
+            stop_seconds = self.plan.settings.grace_seconds + STOP_MARGIN_SECONDS
+        return KeptProcess(
+            name, command, self.environment, self._when_dead, stop_seconds, self.output
+        )
+
+    async def _when_dead(self, death: Death) -> None:
+        if death.name == "api" and death.code > 0 and not self.is_ready:
+            # It refuses to start: trying again would only say the same.
+            self._fail(f"{death.describe()} before it was ready")
+            return
+        self.plan.say(f"{death.describe()}; starting it again")
+        if death.name.startswith("worker"):
+            await declare_lost(death.process_id, self.environment)
+
+    def _fail(self, sentence: str) -> None:
+        self._failure = sentence
+        self._stop.set()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and the like stop everything; a second one kills."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in signals:
+            loop.add_signal_handler(number, self._told)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def _told(self) -> None:
+        if self._stop.is_set():
+            for process in self._kept:
+                process.kill()
+            return
+        self.plan.say("Stopping: running tasks may end first. (Once more stops at once.)")
+        self._stop.set()
+
+
+async def declare_lost(process_id: int, environment: dict[str, str]) -> None:
+    """Say in the database that a worker of ours is dead, so that nobody waits for its lease.
+
+    Only a hint that saves some seconds: where it fails, the lease runs out all the same.
+    """
+    with contextlib.suppress(OSError):
+        process = await asyncio.create_subprocess_exec(
+            *(*PYTHON, "worker.lost", str(process_id)),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await process.wait()
+
+
+async def answers(port: int) -> bool:
+    """Whether the API on that port says that it is ready."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                request = f"GET /health/ready HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+                writer.write(request.encode("ascii"))
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return b" 200 " in line
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """What the processes are told beyond what we were told ourselves."""
+    settings = plan.settings
+    environment = {f"FLOW_{name.upper()}": value for name, value in plan.overrides.items()}
+    environment["PYTHONUNBUFFERED"] = "1"
+    if "database_url" not in settings.model_fields_set:
+        environment["FLOW_DATABASE_URL"] = f"sqlite:///{plan.data / 'flow.db'}"
+    else:
+        environment["FLOW_DATABASE_URL"] = settings.database_url
+    if "redis_url" not in settings.model_fields_set:
+        environment["FLOW_REDIS_URL"] = f"unix://{socket_path(plan.data)}"
+    else:
+        environment["FLOW_REDIS_URL"] = settings.redis_url.get_secret_value()
+    if settings.task_modules:
+        environment["FLOW_TASK_MODULES"] = ",".join(settings.task_modules)
+    return environment
+
+
+@contextmanager
+def _output(log: Path | None) -> Iterator[IO[bytes] | None]:
+    if log is None:
+        yield None
+        return
+    with log.open("ab") as output:
+        yield output
+
+
+def run_service(plan: Plan, when_ready: Callable[[], Awaitable[int | None]]) -> int:
+    """Run :func:`supervise` to its end; the exit status for the shell."""
+    try:
+        return asyncio.run(supervise(plan, when_ready))
+    except BaseExceptionGroup as group:
+        # Task groups wrap; the caller knows our errors one by one.
+        ours = group.subgroup(FlowManagerError)
+        if ours is None:
+            raise
+        raise _first(ours) from None
+
+
+def _first(group: BaseExceptionGroup[FlowManagerError]) -> FlowManagerError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

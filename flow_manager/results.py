@@ -1,0 +1,117 @@
+"""What the service answers, typed: runs, their tasks, pages of runs.
+
+Unknown fields are kept, so that a client that is older than the service still hands on all
+that was sent.
+"""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from shared.status import Outcome, RunStatus, TaskRunStatus
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The answer as it came."""
+        document: dict[str, JsonValue] = self.model_dump(mode="json", exclude_unset=True)
+        return document
+
+
+class TaskError(_Answer):
+    """What a task raised."""
+
+    type: str = ""
+    message: str = ""
+    traceback: str | None = None
+    task: str | None = None
+    """The task that raised; given where the error is the run's."""
+
+
+class TaskRunResult(_Answer):
+    """One attempt at one visit of a task."""
+
+    task_run_id: str
+    name: str
+    type: str = ""
+    branch: str = "main"
+    """A readable path: ``main``, ``main/split:resize``."""
+    iteration: int = 1
+    index: int | None = None
+    attempt: int = 1
+    status: TaskRunStatus
+    success: bool | None = None
+    data: JsonValue = None
+    error: TaskError | None = None
+    reason: str | None = None
+    """Why it did not simply succeed."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: float | None = None
+    worker: str | None = None
+
+
+class LogLine(_Answer):
+    """A line that a task logged."""
+
+    at: datetime
+    level: str
+    task: str | None = None
+    message: str
+
+
+class RunSummary(_Answer):
+    """A run as lists show it."""
+
+    flow_run_id: str
+    flow_id: str
+    name: str = ""
+    status: RunStatus
+    outcome: Outcome | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has its final status."""
+        return self.status is not RunStatus.RUNNING
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it completed and every branch ended after a success."""
+        return self.status is RunStatus.COMPLETED and self.outcome is Outcome.SUCCESS
+
+
+class Run(RunSummary):
+    """A run with its tasks, logs and results."""
+
+    input: JsonValue = None
+    output: JsonValue = None
+    error: TaskError | None = None
+    path: list[str] = []
+    tasks: list[TaskRunResult] = []
+    tasks_truncated: bool = False
+    """Whether there are more tasks than were sent."""
+    logs: list[LogLine] = []
+    definition: JsonValue = None
+
+
+class Submitted(_Answer):
+    """An accepted run."""
+
+    flow_run_id: str
+    flow_id: str = ""
+    status: RunStatus
+
+
+class Problem(_Answer):
+    """What is wrong with a request (RFC 9457)."""
+
+    title: str = ""
+    status: int = 0
+    detail: str | None = None
+    errors: list[dict[str, JsonValue]] = []

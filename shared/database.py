@@ -1,0 +1,280 @@
+"""The connection to the database, and the two ways to use it: read, or write in turn.
+
+SQLite and PostgreSQL by URL. On SQLite a writer first takes a lock file beside the database
+and then ``BEGIN IMMEDIATE``: SQLite's own busy handler starves processes under load, a queue
+at a lock file does not. Reads run beside writes (WAL).
+
+This module gives connections and translates what a driver raises when the database cannot be
+used into :class:`~shared.errors.DatabaseUnavailable`. It knows no tables.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from shared.errors import DatabaseUnavailable, InvalidSettings
+from shared.settings import Settings
+
+try:
+    # The interpreter's own SQLite is often one with the WAL-reset bug; the wheel's is not.
+    import pysqlite3.dbapi2 as sqlite_module
+except ImportError:  # no wheel for this platform: `flow-manager doctor` judges the version
+    sqlite_module = sqlite3
+
+HEAD_REVISION = "0001"
+"""The migration that this version of the code works with."""
+
+_UPGRADE_LOCK = 7_236_114_501
+"""PostgreSQL's advisory lock under which one process at a time migrates."""
+
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph"}
+
+
+class Database:
+    """One process's access to the database. Safe to use from several threads."""
+
+    def __init__(self, url: URL, settings: Settings) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._turns: _Turns | None = None
+        if self.is_sqlite:
+            path = _prepare_file(url)
+            self._turns = _Turns(path.with_name(path.name + ".lock"))
+            self._readers = _sqlite_engine(url, settings, "BEGIN")
+            self._writers = _sqlite_engine(url, settings, "BEGIN IMMEDIATE")
+        else:
+            self._readers = self._writers = _postgresql_engine(url, settings)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the readers, for what needs one itself."""
+        return self._readers
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one consistent state.
+
+        Raises:
+            DatabaseUnavailable: where the database cannot be reached or read.
+        """
+        with _translated(), self._readers.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block and rolled back on an exception.
+
+        Raises:
+            DatabaseUnavailable: where it cannot be reached or written, its disk full included.
+        """
+        with _translated():
+            if self._turns is None:
+                with self._writers.begin() as connection:
+                    yield connection
+            else:
+                with self._turns.take(), self._writers.begin() as connection:
+                    yield connection
+
+    def lease_clock(self, connection: Connection) -> float:
+        """Seconds of the one clock that decides about leases.
+
+        PostgreSQL's own, so that no worker's wall clock matters; on SQLite the monotonic
+        clock, which the processes of one host share.
+        """
+        if self.is_sqlite:
+            return time.monotonic()
+        clock = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8"))
+        return float(clock.scalar_one())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.dispose()
+        self._writers.dispose()
+
+
+class _Turns:
+    """Lets one writer a time at a SQLite database, in order of arrival across processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread_lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._owner = os.getpid()
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        with self._thread_lock:
+            if self._descriptor is None or self._owner != os.getpid():
+                # A lock belongs to the open file, which a forked child would share.
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._owner = os.getpid()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+
+def create_database(settings: Settings) -> Database:
+    """The database that ``settings`` name. Nothing is connected yet.
+
+    Raises:
+        InvalidSettings: for a URL that is no SQLite or PostgreSQL one.
+    """
+    try:
+        url = make_url(settings.database_url)
+        backend = url.get_backend_name()
+    except Exception as error:  # noqa: BLE001  # whatever the URL's parser has against it
+        raise InvalidSettings("FLOW_DATABASE_URL is not a database URL") from error
+    if backend == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    elif backend != "sqlite" or not url.database or url.database == ":memory:":
+        raise InvalidSettings(
+            "FLOW_DATABASE_URL must be sqlite:///path/to/file or postgresql+psycopg://host/name"
+        )
+    return Database(url, settings)
+
+
+def upgrade(settings: Settings) -> bool:
+    """Bring the schema to :data:`HEAD_REVISION`; whether anything had to be done.
+
+    Safe to call from many processes at once. Alembic is loaded only when it is needed.
+    """
+    database = create_database(settings)
+    try:
+        if current_revision(database) == HEAD_REVISION:
+            return False
+        from shared.migrations.run import run_migrations  # noqa: PLC0415  # 0.8 s, seldom needed
+
+        with database.write() as connection:
+            if not database.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
+            run_migrations(connection)
+        return True
+    finally:
+        database.close()
+
+
+def current_revision(database: Database) -> str | None:
+    """The schema's revision; None for an empty database."""
+    with database.read() as connection:
+        if not connection.dialect.has_table(connection, "alembic_version"):
+            return None
+        revision = connection.execute(text("SELECT version_num FROM alembic_version"))
+        return revision.scalar_one_or_none()
+
+
+def sqlite_version() -> str:
+    """The version of the SQLite library in use."""
+    return str(sqlite_module.sqlite_version)
+
+
+def _sqlite_engine(url: URL, settings: Settings, begin: str) -> Engine:
+    module: ModuleType = sqlite_module
+    engine = create_engine(
+        url,
+        module=module,
+        pool_size=8,
+        max_overflow=32,
+        pool_timeout=settings.database_timeout_seconds,
+        connect_args={
+            "check_same_thread": False,
+            "timeout": settings.database_timeout_seconds,
+            "isolation_level": None,
+            "cached_statements": 512,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-16384")
+        cursor.execute("PRAGMA journal_size_limit=67108864")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql_engine(url: URL, settings: Settings) -> Engine:
+    seconds = max(1, round(settings.database_timeout_seconds))
+    return create_engine(
+        url,
+        pool_size=8,
+        max_overflow=32,
+        pool_pre_ping=False,
+        pool_timeout=settings.database_timeout_seconds,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": seconds,
+            "options": f"-c lock_timeout={seconds * 1000} -c TimeZone=UTC",
+            "keepalives_idle": 10,
+            "tcp_user_timeout": seconds * 1000,
+            "application_name": "flow-manager",
+        },
+    )
+
+
+def _prepare_file(url: URL) -> Path:
+    path = Path(str(url.database)).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = file_system_of(path.parent)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise InvalidSettings(
+            f"FLOW_DATABASE_URL: {path.parent} is on a network file system ({kind}), where "
+            "SQLite can lose data; use a local disk, or PostgreSQL"
+        )
+    return path
+
+
+def file_system_of(folder: Path) -> str | None:
+    """The kind of file system that holds ``folder``, where the system tells."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    best, kind = "", None
+    for mount in mounts:
+        _, place, name, *_ = mount.split(" ")
+        place = place.replace("\\040", " ")
+        inside = place == "/" or folder == Path(place) or Path(place) in folder.parents
+        if inside and len(place) >= len(best):
+            best, kind = place, name
+    return kind
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable(_plain(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable(_plain(error)) from error
+        raise
+
+
+def _plain(error: Exception) -> str:
+    """What the driver said, without the statement and its parameters."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

@@ -1,0 +1,13 @@
+"""What Alembic runs: the migrations on the connection that ``run`` was given."""
+
+from alembic import context
+
+from shared.models import SQLModel
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=SQLModel.metadata,
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+context.run_migrations()

@@ -1,0 +1,317 @@
+"""The tables: what is true about every run.
+
+SQLModel declares them; the hot paths in ``shared.store`` write them as Core statements
+through ``Model.__table__``. The schema repeats what the code relies on: states as CHECK
+constraints, one task run for a visit's attempt as a unique index.
+
+JSON that tasks and clients gave is kept as text of bytes that we have checked, because it is
+handed on far more often than it is read. Times of the wall clock are UTC. *Lease times* are
+seconds of the one clock that decides about leases (``shared.database.lease_clock``).
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP, UUID
+from sqlmodel import Field, SQLModel
+
+from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+
+NO_INDEX = -1
+"""``task_run.item_index`` of a visit that is not an item of a list: NULLs are never equal,
+and the unique index must see them as equal."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time with microseconds; naive times are refused.
+
+    SQLite has no such type: there it is ISO 8601 text, which sorts as the times do.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(String(32))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone cannot be stored")
+        if dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or isinstance(value, datetime):
+            return value.astimezone(UTC) if value is not None else None
+        return datetime.fromisoformat(value)
+
+
+class JsonText(TypeDecorator[bytes]):
+    """JSON that is handed through as UTF-8 bytes, neither parsed nor built by the driver."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.encode()
+
+
+def _id() -> Any:
+    return String(36).with_variant(UUID(as_uuid=False), "postgresql")
+
+
+def _one_of(column: str, members: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{member.value}'" for member in members)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_is_known")
+
+
+class _Table(SQLModel):
+    __table__: ClassVar[Table]
+
+
+class StoredDefinition(_Table, table=True):
+    """A definition by the hash of its content: a million runs of one store it once."""
+
+    __tablename__ = "flow_definition"
+
+    hash: str = Field(primary_key=True, max_length=64)
+    content: bytes = Field(sa_type=JsonText)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class FlowRun(_Table, table=True):
+    """One run of a flow."""
+
+    __tablename__ = "flow_run"
+    __table_args__ = (
+        _one_of("status", RunStatus),
+        CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="final_has_its_time"),
+        CheckConstraint("status <> 'completed' OR active = 0", name="completed_has_no_branch"),
+        Index("flow_run_by_flow", "flow_id", "id"),
+        Index("flow_run_by_status", "status", "id"),
+        Index(
+            "flow_run_by_finish",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index("flow_run_by_definition", "definition_hash"),
+        Index("flow_run_by_key", "idempotency_key", unique=True),
+    )
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    flow_id: str
+    name: str = ""
+    definition_hash: str = Field(max_length=64)
+    status: RunStatus = Field(sa_type=String(16))
+    outcome: Outcome | None = Field(default=None, sa_type=String(16))
+    input: bytes | None = Field(default=None, sa_type=JsonText)
+    output: bytes | None = Field(default=None, sa_type=JsonText)
+    error: bytes | None = Field(default=None, sa_type=JsonText)
+    tags: bytes = Field(default=b"[]", sa_type=JsonText)
+    active: int = 1
+    """Branches that have not ended."""
+    failed: int = 0
+    """Branches that ended after a failure."""
+    task_runs: int = 1
+    """Visits begun, against ``max_task_runs``; kept up only where the run could pass it."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Branch(_Table, table=True):
+    """One path of a run from a fork on: the unit of scheduling, with its lease."""
+
+    __tablename__ = "branch"
+    __table_args__ = (
+        _one_of("state", BranchState),
+        CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_is_held"),
+        Index("branch_by_run", "flow_run_id", "task"),
+        Index(
+            "branch_ready",
+            "queue",
+            "ready_at",
+            sqlite_where=text("state = 'ready'"),
+            postgresql_where=text("state = 'ready'"),
+        ),
+        Index(
+            "branch_held",
+            "worker_id",
+            sqlite_where=text("worker_id IS NOT NULL"),
+            postgresql_where=text("worker_id IS NOT NULL"),
+        ),
+        Index(
+            "branch_to_wake",
+            "wake_at",
+            sqlite_where=text("wake_at IS NOT NULL"),
+            postgresql_where=text("wake_at IS NOT NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(sa_type=_id())
+    path: str
+    """Readable, e.g. ``main/split:resize``."""
+    state: BranchState = Field(sa_type=String(16))
+    task: str
+    """Where it stands: the task it runs, is ready to run, or waits at."""
+    task_type: str
+    queue: str = "default"
+    iteration: int = 1
+    attempt: int = 0
+    """Attempts started at this visit."""
+    previous_id: str | None = Field(default=None, sa_type=_id())
+    """The task run before this one in the branch."""
+    task_run_id: str | None = Field(default=None, sa_type=_id())
+    """The open task run: running, or waiting to be woken."""
+    joined_by: str | None = Field(default=None, sa_type=_id())
+    """The task run of the join that this branch was merged into or, while it is the one that
+    runs the join, of its visit there."""
+    tracked: bool = False
+    """Whether it is in the books of the joins: every branch but a run's first."""
+    claim: int = 0
+    """Counted up whenever the holder changes; every write about the branch carries it."""
+    worker_id: str | None = Field(default=None, sa_type=_id())
+    losses: int = 0
+    """Workers that were lost while they ran this visit."""
+    ready_at: float = 0
+    """Lease time since when it is ready."""
+    wake_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Join(_Table, table=True):
+    """The books of one join of one run, kept from the run's first fork on."""
+
+    __tablename__ = "join"
+    __table_args__ = (CheckConstraint("arrived >= 0 AND missed >= 0", name="counts_hold"),)
+
+    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    task: str = Field(primary_key=True)
+    upstream: int = 0
+    arrived: int = 0
+    missed: int = 0
+
+
+class TaskRun(_Table, table=True):
+    """One attempt at one visit of a task."""
+
+    __tablename__ = "task_run"
+    __table_args__ = (
+        _one_of("status", TaskRunStatus),
+        CheckConstraint(
+            "(status IN ('running', 'waiting')) = (finished_at IS NULL)",
+            name="final_has_its_time",
+        ),
+        Index(
+            "task_run_of_visit",
+            "flow_run_id",
+            "task",
+            "iteration",
+            "item_index",
+            "attempt",
+            unique=True,
+        ),
+    )
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(sa_type=_id())
+    branch_id: str = Field(sa_type=_id())
+    branch: str
+    """The branch's path at that time."""
+    task: str
+    task_type: str
+    iteration: int = 1
+    item_index: int = NO_INDEX
+    attempt: int = 1
+    status: TaskRunStatus = Field(sa_type=String(16))
+    reason: str | None = None
+    data: bytes | None = Field(default=None, sa_type=JsonText)
+    error: bytes | None = Field(default=None, sa_type=JsonText)
+    worker_id: str | None = Field(default=None, sa_type=_id())
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class LogLine(_Table, table=True):
+    """One line that a task logged."""
+
+    __tablename__ = "log_line"
+    __table_args__ = (Index("log_line_of_run", "flow_run_id", "id"),)
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(sa_type=_id())
+    task_run_id: str = Field(sa_type=_id())
+    task: str
+    at: datetime = Field(sa_type=UtcDateTime)
+    level: str
+    message: str
+
+
+class WorkerRow(_Table, table=True):
+    """A worker process, from its start until it left or was lost."""
+
+    __tablename__ = "worker"
+    __table_args__ = (
+        CheckConstraint("state IN ('live', 'stopping', 'stopped', 'lost')", name="state_is_known"),
+        Index("worker_by_state", "state"),
+    )
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    host: str
+    pid: int
+    version: str
+    queues: bytes = Field(sa_type=JsonText)
+    concurrency: int
+    state: str
+    heartbeat: float
+    """Lease time of the last sign of life."""
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+    stopped_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class TaskType(_Table, table=True):
+    """A task type that a worker can run, as it told when it started."""
+
+    __tablename__ = "task_type"
+
+    worker_id: str = Field(primary_key=True, sa_type=_id())
+    name: str = Field(primary_key=True)
+    description: str = ""
+    params_schema: bytes | None = Field(default=None, sa_type=JsonText)
+    source: str = ""
+
+
+class Lease(_Table, table=True):
+    """Who may do what only one may do: at present the upkeep, ``leader``."""
+
+    __tablename__ = "lease"
+
+    name: str = Field(primary_key=True)
+    holder: str | None = Field(default=None, sa_type=_id())
+    expires: float
+    """Lease time."""

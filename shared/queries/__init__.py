@@ -1,0 +1,1 @@
+"""Every read of the database, as named functions on a connection."""

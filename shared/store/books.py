@@ -1,0 +1,485 @@
+"""What one transaction of steps changes, gathered so that every table is written once.
+
+:class:`Books` turns the moves of branches into rows and keeps, for every run concerned, what
+is added to its numbers. It decides nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+
+from shared.decider import Head, JoinCount
+from shared.flow import Flow
+from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
+from shared.models import Branch, FlowRun, LogLine, TaskRun
+from shared.paths import head_path
+from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
+from shared.store.branches import Visit, task_run_row
+from shared.store.runs import fail_run
+
+branches = Branch.__table__
+runs = FlowRun.__table__
+task_runs = TaskRun.__table__
+log_lines = LogLine.__table__
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """A line that the task logged."""
+
+    at: datetime
+    level: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a visit came to, with all that is needed to record it."""
+
+    visit: Visit
+    flow: Flow
+    worker_id: WorkerId
+    kind: Literal["success", "failure", "error", "suspended"]
+    task_types: Collection[str]
+    """What the worker can run: other tasks are handed over."""
+    lease_now: float
+    data: bytes | None = None
+    error: bytes | None = None
+    reason: str | None = None
+    wake_at: datetime | None = None
+    logs: Sequence[StepLog] = ()
+    keep: int = 1
+    """Branches of a fork that this worker goes on with itself."""
+
+    @property
+    def branch_id(self) -> BranchId:
+        """The branch that made the step."""
+        return self.visit.branch_id
+
+    @property
+    def flow_run_id(self) -> FlowRunId:
+        """Its run."""
+        return self.visit.flow_run_id
+
+    @property
+    def claim(self) -> int:
+        """The claim under which the visit was run."""
+        return self.visit.claim
+
+    @property
+    def task(self) -> str:
+        """The task that was visited."""
+        return self.visit.task
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the branch is in the books of the joins."""
+        return self.visit.tracked
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The result, where it is one."""
+        match self.kind:
+            case "success":
+                return Outcome.SUCCESS
+            case "failure":
+                return Outcome.FAILURE
+            case _:
+                return None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the run could pass its ``max_task_runs``."""
+        graph = self.flow.graph
+        return graph.has_cycle or len(graph.order) > self.flow.definition.max_task_runs
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What became of a step."""
+
+    accepted: bool
+    """False: the claim was taken away, and nothing was written."""
+    started: list[Visit] = field(default_factory=list)
+    """The visits that the worker goes on with."""
+    ready: list[BranchId] = field(default_factory=list)
+    """Branches for anybody, to ring for."""
+    ended: RunStatus | None = None
+    """The final status of the run, where this step ended it."""
+
+
+@dataclass(slots=True)
+class _RunBooks:
+    """What is added to one run."""
+
+    step: Step
+    """The last step of the run in this transaction."""
+    active: int = 0
+    failed: int = 0
+    visits: int = 0
+    changes: dict[str, JoinCount] = field(default_factory=dict)
+    error: Step | None = None
+    results: list[Recorded] = field(default_factory=list)
+
+
+class Books:
+    """The rows that a transaction of steps writes."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        locked: "Mapping[FlowRunId, Row[Any]]",
+        accepted: Sequence[Step],
+    ) -> None:
+        self.connection = connection
+        self.results: dict[BranchId, Recorded] = {}
+        self.runs: dict[FlowRunId, _RunBooks] = {}
+        self.now = datetime.now(UTC)
+        self._locked = locked
+        self._finished: list[dict[str, object]] = []
+        self._suspended: list[dict[str, object]] = []
+        self._begun: list[dict[str, object]] = []
+        self._moved: list[dict[str, object]] = []
+        self._new_branches: list[dict[str, object]] = []
+        self._lines: list[dict[str, object]] = []
+        self._iterations: dict[tuple[FlowRunId, str], int] = {}
+        for step in accepted:
+            self._open(step)
+
+    def _open(self, step: Step) -> None:
+        result = self.results[step.branch_id] = Recorded(accepted=True)
+        book = self.runs.get(step.flow_run_id)
+        if book is None:
+            book = self.runs[step.flow_run_id] = _RunBooks(step)
+        book.step = step
+        book.results.append(result)
+        for line in step.logs:
+            self._lines.append(
+                {
+                    "id": new_id(),
+                    "flow_run_id": step.flow_run_id,
+                    "task_run_id": step.visit.task_run_id,
+                    "task": step.task,
+                    "at": line.at,
+                    "level": line.level,
+                    "message": line.message,
+                }
+            )
+        if step.kind != "suspended":
+            success = step.kind == "success"
+            self._finished.append(
+                {
+                    "t_id": step.visit.task_run_id,
+                    "t_status": TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED,
+                    "t_reason": step.reason,
+                    "t_data": step.data,
+                    "t_error": step.error,
+                    "t_at": self.now,
+                }
+            )
+
+    # What a step comes to, one method a way.
+
+    def suspend(self, step: Step) -> None:
+        """Put the branch to sleep, its task run waiting."""
+        self._suspended.append({"t_id": step.visit.task_run_id})
+        self._move(step, BranchState.WAITING, step.visit, wake_at=step.wake_at)
+
+    def fail(self, step: Step) -> None:
+        """Note that the step's error ends the run."""
+        self.runs[step.flow_run_id].error = step
+
+    def count(
+        self, step: Step, *, active: int, failed: int, changes: Mapping[str, JoinCount]
+    ) -> None:
+        """Add a move's changes to the books of its run."""
+        book = self.runs[step.flow_run_id]
+        book.active += active
+        book.failed += failed
+        for join, change in changes.items():
+            present = book.changes.get(join)
+            book.changes[join] = change if present is None else present.plus(change)
+
+    def end(self, step: Step) -> None:
+        """End the branch."""
+        self._move(step, BranchState.DONE, step.visit)
+
+    def go_on(self, step: Step, head: Head) -> None:
+        """Move the branch on: to wait at a join, or to begin the next visit in place."""
+        visit = self._next_visit(step, head.task, step.visit, waits=head.waits)
+        if head.waits:
+            self._move(step, BranchState.WAITING, visit)
+        elif visit.task_type in step.task_types:
+            self._move(step, BranchState.RUNNING, visit)
+            self.begin(step, visit)
+        else:
+            self._move(step, BranchState.READY, visit)
+            self.results[step.branch_id].ready.append(visit.branch_id)
+
+    def fork(self, step: Step, heads: Sequence[Head]) -> None:
+        """End the branch in new ones, one a head; some begin here, the others are anybody's."""
+        self._move(step, BranchState.DONE, step.visit)
+        result = self.results[step.branch_id]
+        keep = max(step.keep, 1)
+        for head in heads:
+            path = head_path(step.visit.path, step.task, head.task)
+            visit = self._next_visit(step, head.task, None, waits=head.waits, path=path)
+            state = BranchState.READY
+            if head.waits:
+                state = BranchState.WAITING
+            elif keep > 0 and visit.task_type in step.task_types:
+                keep -= 1
+                state = BranchState.RUNNING
+                visit = _claimed(visit)
+                self.begin(step, visit)
+            else:
+                result.ready.append(visit.branch_id)
+            self._new_branches.append(_branch_row(step, visit, state))
+
+    def begin(self, step: Step, visit: Visit) -> None:
+        """Begin a visit on the step's worker."""
+        self._begun.append(task_run_row(visit, step.worker_id, self.now))
+        self.results[step.branch_id].started.append(visit)
+
+    def _next_visit(
+        self, step: Step, task: str, at: Visit | None, *, waits: bool, path: str | None = None
+    ) -> Visit:
+        iteration = 1
+        if step.flow.graph.has_cycle:
+            iteration = 0 if waits else self.next_iteration(step.flow_run_id, task)
+        if not waits:
+            self.runs[step.flow_run_id].visits += 1
+        return Visit(
+            branch_id=at.branch_id if at else BranchId(new_id()),
+            claim=at.claim if at else 0,
+            flow_run_id=step.flow_run_id,
+            path=path or step.visit.path,
+            task=task,
+            task_type=step.flow.tasks[task].task_type,
+            iteration=iteration,
+            attempt=1,
+            task_run_id=TaskRunId(new_id()),
+            previous_id=step.visit.task_run_id,
+            joined_by=None,
+            tracked=step.tracked if at else True,
+        )
+
+    def next_iteration(self, flow_run_id: FlowRunId, task: str) -> int:
+        """The number of the next visit of a task that a loop leads to again."""
+        key = (flow_run_id, task)
+        last = self._iterations.get(key)
+        if last is None:
+            parameters = {"run": flow_run_id, "task": task}
+            visited = self.connection.execute(_LAST_VISIT, parameters).scalar_one() or 0
+            announced = self.connection.execute(_LAST_ANNOUNCED, parameters).scalar_one() or 0
+            last = max(visited, announced)
+        self._iterations[key] = last + 1
+        return last + 1
+
+    def _move(
+        self, step: Step, state: BranchState, visit: Visit, wake_at: datetime | None = None
+    ) -> None:
+        running = state is BranchState.RUNNING
+        ended = state is BranchState.DONE
+        stays = ended or wake_at is not None
+        self._moved.append(
+            {
+                "b_id": step.branch_id,
+                "b_state": state,
+                "b_task": visit.task,
+                "b_type": visit.task_type,
+                "b_iteration": visit.iteration,
+                "b_attempt": visit.attempt if running or stays else 0,
+                "b_previous": visit.previous_id,
+                "b_task_run": visit.task_run_id if running or wake_at is not None else None,
+                "b_joined": visit.joined_by,
+                "b_worker": step.worker_id if running else None,
+                "b_claim": step.claim,
+                "b_ready_at": step.lease_now,
+                "b_wake_at": wake_at,
+            }
+        )
+
+    # Writing it down.
+
+    def flush(self) -> None:
+        """Write every row gathered so far."""
+        for statement, rows in (
+            (_FINISH, self._finished),
+            (_SUSPEND, self._suspended),
+            (_MOVE, self._moved),
+            (branches.insert(), self._new_branches),
+            (task_runs.insert(), self._begun),
+            (log_lines.insert(), self._lines),
+        ):
+            if rows:
+                self.connection.execute(statement, rows)
+                rows.clear()
+
+    def close_runs(self) -> None:
+        """Write the numbers of the runs, and end those that are over."""
+        self.flush()
+        changed: list[dict[str, object]] = []
+        for flow_run_id, book in sorted(self.runs.items()):
+            row = self._locked.get(flow_run_id)
+            if row is None:
+                continue
+            visits = row.task_runs + book.visits
+            limit = book.step.flow.definition.max_task_runs
+            if book.error is not None:
+                self._fail(flow_run_id, book, book.error)
+            elif book.step.is_counted and visits > limit:
+                self._pass_limit(flow_run_id, book, limit)
+            else:
+                changed.append(self._numbers(row, book, visits))
+        if changed:
+            self.connection.execute(_COUNT, changed)
+
+    def _numbers(self, row: "Row[Any]", book: _RunBooks, visits: int) -> dict[str, object]:
+        active, failed = row.active + book.active, row.failed + book.failed
+        over = active == 0
+        if over:
+            book.results[-1].ended = RunStatus.COMPLETED
+        return {
+            "r_id": row.id,
+            "r_active": active,
+            "r_failed": failed,
+            "r_visits": visits,
+            "r_status": RunStatus.COMPLETED if over else RunStatus.RUNNING,
+            "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS) if over else None,
+            "r_output": book.step.data if over else None,
+            "r_at": self.now if over else None,
+        }
+
+    def _fail(self, flow_run_id: FlowRunId, book: _RunBooks, step: Step) -> None:
+        error = orjson.loads(step.error or b"{}")
+        self._end_failed(
+            flow_run_id,
+            book,
+            orjson.dumps({"task": step.task, **error}),
+            f"{Reason.SIBLING_FAILED}:{step.task}",
+        )
+
+    def _pass_limit(self, flow_run_id: FlowRunId, book: _RunBooks, limit: int) -> None:
+        error = {
+            "task": book.step.task,
+            "type": "TaskRunLimit",
+            "message": f"the run passed its limit of {limit} task runs (max_task_runs)",
+            "traceback": None,
+        }
+        self._end_failed(flow_run_id, book, orjson.dumps(error), Reason.LIMIT_PASSED)
+
+    def _end_failed(
+        self, flow_run_id: FlowRunId, book: _RunBooks, error: bytes, reason: str
+    ) -> None:
+        fail_run(self.connection, flow_run_id, error, reason, self.now)
+        for result in book.results:
+            # What they began was stopped again in this same transaction.
+            result.started.clear()
+            result.ready.clear()
+        book.results[-1].ended = RunStatus.FAILED
+
+
+def _claimed(visit: Visit) -> Visit:
+    return Visit(
+        branch_id=visit.branch_id,
+        claim=1,
+        flow_run_id=visit.flow_run_id,
+        path=visit.path,
+        task=visit.task,
+        task_type=visit.task_type,
+        iteration=visit.iteration,
+        attempt=1,
+        task_run_id=visit.task_run_id,
+        previous_id=visit.previous_id,
+        joined_by=None,
+        tracked=True,
+    )
+
+
+def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object]:
+    running = state is BranchState.RUNNING
+    return {
+        "id": visit.branch_id,
+        "flow_run_id": visit.flow_run_id,
+        "path": visit.path,
+        "state": state,
+        "task": visit.task,
+        "task_type": visit.task_type,
+        "queue": "default",
+        "iteration": visit.iteration,
+        "attempt": 1 if running else 0,
+        "previous_id": visit.previous_id,
+        "task_run_id": visit.task_run_id if running else None,
+        "tracked": True,
+        "claim": visit.claim,
+        "worker_id": step.worker_id if running else None,
+        "losses": 0,
+        "ready_at": step.lease_now,
+    }
+
+
+_FINISH = (
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(
+        status=bindparam("t_status"),
+        reason=bindparam("t_reason"),
+        data=bindparam("t_data"),
+        error=bindparam("t_error"),
+        finished_at=bindparam("t_at"),
+    )
+)
+
+_SUSPEND = (
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(status=TaskRunStatus.WAITING)
+)
+
+_MOVE = (
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"), branches.c.claim == bindparam("b_claim"))
+    .values(
+        state=bindparam("b_state"),
+        task=bindparam("b_task"),
+        task_type=bindparam("b_type"),
+        iteration=bindparam("b_iteration"),
+        attempt=bindparam("b_attempt"),
+        previous_id=bindparam("b_previous"),
+        task_run_id=bindparam("b_task_run"),
+        joined_by=bindparam("b_joined"),
+        worker_id=bindparam("b_worker"),
+        losses=0,
+        ready_at=bindparam("b_ready_at"),
+        wake_at=bindparam("b_wake_at"),
+    )
+)
+
+_COUNT = (
+    update(runs)
+    .where(runs.c.id == bindparam("r_id"), runs.c.status == RunStatus.RUNNING)
+    .values(
+        active=bindparam("r_active"),
+        failed=bindparam("r_failed"),
+        task_runs=bindparam("r_visits"),
+        status=bindparam("r_status"),
+        outcome=bindparam("r_outcome"),
+        output=bindparam("r_output"),
+        finished_at=bindparam("r_at"),
+    )
+)
+
+_LAST_VISIT = select(func.max(task_runs.c.iteration)).where(
+    task_runs.c.flow_run_id == bindparam("run"), task_runs.c.task == bindparam("task")
+)
+
+_LAST_ANNOUNCED = select(func.max(branches.c.iteration)).where(
+    branches.c.flow_run_id == bindparam("run"),
+    branches.c.task == bindparam("task"),
+    branches.c.state != BranchState.DONE,
+)

@@ -1,0 +1,382 @@
+"""Branches: claim them, give them back, and take them from workers that are lost."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
+
+from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
+from shared.models import Branch, FlowRun, TaskRun
+from shared.status import BranchState, Reason, TaskRunStatus
+
+branches = Branch.__table__
+runs = FlowRun.__table__
+task_runs = TaskRun.__table__
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A visit of a task that this worker has begun: all it needs to run and record it."""
+
+    branch_id: BranchId
+    claim: int
+    flow_run_id: FlowRunId
+    path: str
+    task: str
+    task_type: str
+    iteration: int
+    attempt: int
+    task_run_id: TaskRunId
+    previous_id: TaskRunId | None
+    joined_by: TaskRunId | None
+    tracked: bool
+    resumed: bool = False
+    """It asked to be woken, and the time has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """What a worker needs to know about the run of a branch it claimed."""
+
+    flow_id: str
+    definition_hash: str
+    input: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A branch that now is this worker's, with its visit begun."""
+
+    visit: Visit
+    run: ClaimedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's wish for work."""
+
+    worker_id: WorkerId
+    queues: tuple[str, ...]
+    task_types: Collection[str]
+    """What the worker can run; other branches are left to others."""
+    limit: int
+    """Branches it has room for."""
+    max_losses: int
+    """A branch that cost so many workers their lives is given no other; one that is a single
+    loss short of it is a suspect."""
+    branch_ids: tuple[BranchId, ...] | None = None
+    """Those it was rung for; None: whatever is ready, oldest first."""
+    ready_before: float | None = None
+    """Lease time: without a ring, only what is ready for longer."""
+    ready_after: float | None = None
+    """Lease time in the future: what claims to be ready since then is from before a reboot."""
+    suspects: bool = False
+    """Take one suspect, and nothing else: a task that kills its worker for the last time
+    must not take innocent neighbours with it."""
+
+
+def claim_branches(connection: Connection, items: Sequence[Claim]) -> list[list[Claimed]]:
+    """Take ready branches and begin their visits; whoever comes second gets nothing."""
+    return [_claim(connection, item) for item in items]
+
+
+def _claim(connection: Connection, item: Claim) -> list[Claimed]:
+    rows = connection.execute(_ready_statement(item)).all()
+    if not rows:
+        return []
+    at = datetime.now(UTC)
+    visits = [_begin(row) for row in rows]
+    connection.execute(
+        _TAKE,
+        [
+            {
+                "b_id": visit.branch_id,
+                "b_claim": visit.claim,
+                "b_attempt": visit.attempt,
+                "b_task_run": visit.task_run_id,
+                "b_worker": item.worker_id,
+            }
+            for visit in visits
+        ],
+    )
+    _start_task_runs(connection, visits, item.worker_id, at)
+    first = [v.flow_run_id for v in visits if not v.tracked and v.attempt == 1]
+    if first:
+        connection.execute(_START_RUN, [{"r_id": run, "r_at": at} for run in sorted(first)])
+    found = connection.execute(_RUNS, {"ids": sorted({v.flow_run_id for v in visits})})
+    by_id = {row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input) for row in found}
+    return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
+
+
+def _ready_statement(item: Claim) -> Any:
+    suspects = item.suspects
+    threshold = max(1, item.max_losses - 1)
+    wanted = [
+        branches.c.state == BranchState.READY,
+        branches.c.queue.in_(item.queues),
+        branches.c.task_type.in_(sorted(item.task_types)),
+        branches.c.losses.between(threshold, item.max_losses - 1)
+        if suspects
+        else branches.c.losses < threshold,
+    ]
+    if item.branch_ids is not None:
+        wanted.append(branches.c.id.in_(item.branch_ids))
+    if item.ready_before is not None:
+        wanted.append(
+            or_(
+                branches.c.ready_at <= item.ready_before,
+                branches.c.ready_at > item.ready_after,
+            )
+        )
+    return (
+        select(*_VISIT_COLUMNS)
+        .where(*wanted)
+        .order_by(branches.c.ready_at)
+        .limit(1 if suspects else item.limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _begin(row: Row[Any]) -> Visit:
+    resumed = row.task_run_id is not None
+    return Visit(
+        branch_id=row.id,
+        claim=row.claim + 1,
+        flow_run_id=row.flow_run_id,
+        path=row.path,
+        task=row.task,
+        task_type=row.task_type,
+        iteration=row.iteration,
+        attempt=row.attempt if resumed else row.attempt + 1,
+        task_run_id=row.task_run_id if resumed else TaskRunId(new_id()),
+        previous_id=row.previous_id,
+        joined_by=row.joined_by,
+        tracked=row.tracked,
+        resumed=resumed,
+    )
+
+
+def _start_task_runs(
+    connection: Connection, visits: Sequence[Visit], worker_id: WorkerId, at: datetime
+) -> None:
+    fresh = [v for v in visits if not v.resumed]
+    if fresh:
+        connection.execute(
+            task_runs.insert(), [task_run_row(visit, worker_id, at) for visit in fresh]
+        )
+    resumed = [{"t_id": v.task_run_id, "t_worker": worker_id} for v in visits if v.resumed]
+    if resumed:
+        connection.execute(_RESUME, resumed)
+
+
+def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, object]:
+    """The row of a visit's attempt that begins now."""
+    return {
+        "id": visit.task_run_id,
+        "flow_run_id": visit.flow_run_id,
+        "branch_id": visit.branch_id,
+        "branch": visit.path,
+        "task": visit.task,
+        "task_type": visit.task_type,
+        "iteration": visit.iteration,
+        "item_index": -1,
+        "attempt": visit.attempt,
+        "status": TaskRunStatus.RUNNING,
+        "worker_id": worker_id,
+        "started_at": at,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A branch that its worker gives back unfinished, because it stops."""
+
+    branch_id: BranchId
+    claim: int
+    task_run_id: TaskRunId
+    ready_at: float
+
+
+def release_branches(connection: Connection, items: Sequence[Release]) -> list[bool]:
+    """Make branches ready again for others; whether each was still the caller's."""
+    by_id = {item.branch_id: item for item in items}
+    rows = connection.execute(_HELD, {"ids": sorted(by_id)}).all()
+    held = [
+        row
+        for row in rows
+        if row.state == BranchState.RUNNING and row.claim == by_id[row.id].claim
+    ]
+    if held:
+        _free(connection, held, Reason.WORKER_STOPPED, min(i.ready_at for i in items), lost=0)
+    kept = {row.id for row in held}
+    return [item.branch_id in kept for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A branch taken from a lost worker."""
+
+    branch_id: BranchId
+    flow_run_id: FlowRunId
+    losses: int
+
+
+def rescue_branches(
+    connection: Connection, worker_ids: Sequence[WorkerId], ready_at: float
+) -> list[Rescued]:
+    """Free what lost workers held: their claims are void from here on."""
+    rows = connection.execute(_HELD_BY, {"workers": sorted(worker_ids)}).all()
+    if rows:
+        _free(connection, rows, Reason.WORKER_LOST, ready_at, lost=1)
+    return [Rescued(row.id, row.flow_run_id, row.losses + 1) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Branches that a worker holds and does not run, because an answer got lost."""
+
+    claims: dict[BranchId, int]
+    ready_at: float
+
+
+def free_orphans(connection: Connection, items: Sequence[Orphans]) -> list[None]:
+    """Free such branches. It counts as a loss, so that it cannot go on for ever."""
+    for item in items:
+        rows = connection.execute(_HELD, {"ids": sorted(item.claims)}).all()
+        held = [
+            row
+            for row in rows
+            if row.state == BranchState.RUNNING and row.claim == item.claims[row.id]
+        ]
+        if held:
+            _free(connection, held, Reason.WORKER_LOST, item.ready_at, lost=1)
+    return [None] * len(items)
+
+
+def _free(
+    connection: Connection, rows: Sequence[Row[Any]], reason: Reason, ready_at: float, *, lost: int
+) -> None:
+    """End the open attempts of locked branches and make them ready."""
+    at = datetime.now(UTC)
+    asleep = [{"t_id": row.task_run_id} for row in rows if row.wake_at is not None]
+    broken = [
+        {"t_id": row.task_run_id, "t_reason": reason, "t_at": at}
+        for row in rows
+        if row.wake_at is None
+    ]
+    if asleep:
+        connection.execute(_FALL_ASLEEP, asleep)
+    if broken:
+        connection.execute(_BREAK_OFF, broken)
+    connection.execute(
+        _FREE,
+        [
+            {
+                "b_id": row.id,
+                "b_losses": row.losses + lost,
+                "b_ready_at": ready_at,
+                # Who was resumed after a wait is resumed again.
+                "b_task_run": row.task_run_id if row.wake_at is not None else None,
+            }
+            for row in rows
+        ],
+    )
+
+
+_VISIT_COLUMNS = (
+    branches.c.id,
+    branches.c.claim,
+    branches.c.flow_run_id,
+    branches.c.path,
+    branches.c.task,
+    branches.c.task_type,
+    branches.c.iteration,
+    branches.c.attempt,
+    branches.c.task_run_id,
+    branches.c.previous_id,
+    branches.c.joined_by,
+    branches.c.tracked,
+)
+
+_TAKE = (
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"))
+    .values(
+        state=BranchState.RUNNING,
+        worker_id=bindparam("b_worker"),
+        claim=bindparam("b_claim"),
+        attempt=bindparam("b_attempt"),
+        task_run_id=bindparam("b_task_run"),
+    )
+)
+
+_RESUME = (
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.WAITING)
+    .values(status=TaskRunStatus.RUNNING, worker_id=bindparam("t_worker"))
+)
+
+_START_RUN = (
+    update(runs)
+    .where(runs.c.id == bindparam("r_id"), runs.c.started_at.is_(None))
+    .values(started_at=bindparam("r_at"))
+)
+
+_RUNS = select(runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input).where(
+    runs.c.id.in_(bindparam("ids", expanding=True))
+)
+
+_HELD_COLUMNS = (
+    branches.c.id,
+    branches.c.flow_run_id,
+    branches.c.state,
+    branches.c.claim,
+    branches.c.task_run_id,
+    branches.c.losses,
+    branches.c.wake_at,
+)
+
+_HELD = (
+    select(*_HELD_COLUMNS)
+    .where(branches.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(branches.c.id)
+    .with_for_update()
+)
+
+_HELD_BY = (
+    select(*_HELD_COLUMNS)
+    .where(branches.c.worker_id.in_(bindparam("workers", expanding=True)))
+    .order_by(branches.c.id)
+    .with_for_update()
+)
+
+_FREE = (
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"))
+    .values(
+        state=BranchState.READY,
+        worker_id=None,
+        claim=branches.c.claim + 1,
+        losses=bindparam("b_losses"),
+        ready_at=bindparam("b_ready_at"),
+        task_run_id=bindparam("b_task_run"),
+    )
+)
+
+_BREAK_OFF = (
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(
+        status=TaskRunStatus.CANCELLED,
+        reason=bindparam("t_reason"),
+        finished_at=bindparam("t_at"),
+    )
+)
+
+_FALL_ASLEEP = (
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(status=TaskRunStatus.WAITING)
+)

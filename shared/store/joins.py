@@ -1,0 +1,195 @@
+"""Joins: keep their books, and carry out what the decider says of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from shared.decider import JoinCount, Settlement, Verdict
+from shared.flow import Flow
+from shared.ids import FlowRunId, TaskRunId, new_id
+from shared.models import Branch, Join
+from shared.paths import merged_path
+from shared.status import BranchState
+from shared.store.books import Books, Step
+from shared.store.branches import Visit
+
+branches = Branch.__table__
+joins = Join.__table__
+
+
+def settle_joins(connection: Connection, books: Books) -> None:
+    """Write the changes of the joins and decide every one that nothing can reach any more."""
+    for flow_run_id, book in sorted(books.runs.items()):
+        changes: Mapping[str, JoinCount] = book.changes
+        while changes and book.error is None:
+            counts = _apply(connection, flow_run_id, changes)
+            following: dict[str, JoinCount] = {}
+            for settlement in _decide(book.step.flow, counts):
+                _carry_out(connection, books, book.step, settlement)
+                book.active += settlement.active
+                book.failed += settlement.failed
+                for join, change in settlement.changes.items():
+                    present = following.get(join)
+                    following[join] = change if present is None else present.plus(change)
+            changes = following
+
+
+def _decide(flow: Flow, counts: Mapping[str, JoinCount]) -> list[Settlement]:
+    """What becomes of the joins at zero; nothing where the books are back at zero already."""
+    decided = []
+    for join, count in counts.items():
+        if count == JoinCount():
+            continue
+        settlement = flow.decider.settle(join, count)
+        if settlement is not None:
+            decided.append(settlement)
+    return decided
+
+
+def _apply(
+    connection: Connection, flow_run_id: FlowRunId, changes: Mapping[str, JoinCount]
+) -> dict[str, JoinCount]:
+    """Add ``changes`` to the books of a run that this transaction has locked."""
+    found = connection.execute(_READ, {"run": flow_run_id, "tasks": sorted(changes)})
+    present = {row.task: JoinCount(row.upstream, row.arrived, row.missed) for row in found}
+    counts = {task: present.get(task, JoinCount()).plus(c) for task, c in changes.items()}
+    rows = [
+        {
+            "j_run": flow_run_id,
+            "j_task": task,
+            "j_upstream": counts[task].upstream,
+            "j_arrived": counts[task].arrived,
+            "j_missed": counts[task].missed,
+        }
+        for task in sorted(counts)
+    ]
+    known = [row for row in rows if row["j_task"] in present]
+    if known:
+        connection.execute(_UPDATE, known)
+    if len(known) < len(rows):
+        connection.execute(_INSERT, [row for row in rows if row["j_task"] not in present])
+    return counts
+
+
+def _carry_out(connection: Connection, books: Books, step: Step, settlement: Settlement) -> None:
+    where = {"run": step.flow_run_id, "task": settlement.join}
+    match settlement.verdict:
+        case Verdict.RESET:
+            return
+        case Verdict.CLOSE:
+            connection.execute(_END_WAITING, {**where, "joined": None, "chosen": []})
+        case Verdict.FIRE:
+            _fire(connection, books, step, settlement.join)
+
+
+def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
+    """Merge the branches that wait at ``join`` into one, which begins its task."""
+    where = {"run": step.flow_run_id, "task": join}
+    waiting = connection.execute(_WAITING, where).all()
+    # One that this worker brought here itself goes on in place.
+    here = [row for row in waiting if row.id in books.results]
+    chosen = here[-1] if here else waiting[0]
+    path = merged_path([row.path for row in waiting])
+    iteration = 1
+    if step.flow.graph.has_cycle:
+        iteration = books.next_iteration(step.flow_run_id, join)
+    visit = Visit(
+        branch_id=chosen.id,
+        claim=chosen.claim + 1,
+        flow_run_id=step.flow_run_id,
+        path=path,
+        task=join,
+        task_type=step.flow.tasks[join].task_type,
+        iteration=iteration,
+        attempt=1,
+        task_run_id=TaskRunId(new_id()),
+        previous_id=chosen.previous_id,
+        joined_by=TaskRunId(new_id()),
+        tracked=True,
+    )
+    visit = replace(visit, joined_by=visit.task_run_id)
+    connection.execute(
+        _END_WAITING, {**where, "joined": visit.joined_by, "chosen": [chosen.id]}
+    )
+    books.runs[step.flow_run_id].visits += 1
+    runs_here = visit.task_type in step.task_types
+    connection.execute(
+        _FIRE,
+        {
+            "b_id": chosen.id,
+            "b_state": BranchState.RUNNING if runs_here else BranchState.READY,
+            "b_path": path,
+            "b_iteration": iteration,
+            "b_attempt": 1 if runs_here else 0,
+            "b_task_run": visit.task_run_id if runs_here else None,
+            "b_joined": visit.joined_by,
+            "b_claim": visit.claim,
+            "b_worker": step.worker_id if runs_here else None,
+            "b_ready_at": step.lease_now,
+        },
+    )
+    if runs_here:
+        books.begin(step, visit)
+    else:
+        books.results[step.branch_id].ready.append(visit.branch_id)
+
+
+_READ = select(joins.c.task, joins.c.upstream, joins.c.arrived, joins.c.missed).where(
+    joins.c.flow_run_id == bindparam("run"), joins.c.task.in_(bindparam("tasks", expanding=True))
+)
+
+_INSERT = joins.insert().values(
+    flow_run_id=bindparam("j_run"),
+    task=bindparam("j_task"),
+    upstream=bindparam("j_upstream"),
+    arrived=bindparam("j_arrived"),
+    missed=bindparam("j_missed"),
+)
+
+_UPDATE = (
+    update(joins)
+    .where(joins.c.flow_run_id == bindparam("j_run"), joins.c.task == bindparam("j_task"))
+    .values(
+        upstream=bindparam("j_upstream"),
+        arrived=bindparam("j_arrived"),
+        missed=bindparam("j_missed"),
+    )
+)
+
+# Who waits at a join has no open task run; who sleeps inside a visit has one.
+_AT_JOIN = (
+    branches.c.flow_run_id == bindparam("run"),
+    branches.c.task == bindparam("task"),
+    branches.c.state == BranchState.WAITING,
+    branches.c.task_run_id.is_(None),
+)
+
+_WAITING = (
+    select(branches.c.id, branches.c.path, branches.c.claim, branches.c.previous_id)
+    .where(*_AT_JOIN)
+    .order_by(branches.c.id)
+    .with_for_update()
+)
+
+_END_WAITING = (
+    update(branches)
+    .where(*_AT_JOIN, branches.c.id.not_in(bindparam("chosen", expanding=True)))
+    .values(state=BranchState.DONE, joined_by=bindparam("joined"))
+)
+
+_FIRE = (
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"), branches.c.state == BranchState.WAITING)
+    .values(
+        state=bindparam("b_state"),
+        path=bindparam("b_path"),
+        iteration=bindparam("b_iteration"),
+        attempt=bindparam("b_attempt"),
+        task_run_id=bindparam("b_task_run"),
+        joined_by=bindparam("b_joined"),
+        claim=bindparam("b_claim"),
+        worker_id=bindparam("b_worker"),
+        ready_at=bindparam("b_ready_at"),
+    )
+)

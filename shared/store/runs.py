@@ -1,0 +1,258 @@
+"""Runs: create them, and end them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from shared.ids import BranchId, FlowRunId
+from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+
+runs = FlowRun.__table__
+branches = Branch.__table__
+task_runs = TaskRun.__table__
+definitions = StoredDefinition.__table__
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run as it is accepted, with its first branch."""
+
+    flow_run_id: FlowRunId
+    branch_id: BranchId
+    flow_id: str
+    name: str
+    definition_hash: str
+    definition_json: bytes
+    input_json: bytes
+    tags_json: bytes
+    start_task: str
+    start_type: str
+    created_at: datetime
+    ready_at: float
+    """Lease time."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedRun:
+    """The run that a submit came to: a new one, or the one its key made before."""
+
+    flow_run_id: FlowRunId
+    branch_id: BranchId | None
+    """The branch to ring for; None for a replay."""
+    replayed: bool = False
+    mismatch: bool = False
+    """The key was used before, with another body."""
+
+
+def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
+    """Store new runs and their first branches, each idempotency key once."""
+    _store_definitions(connection, items)
+    results: dict[FlowRunId, CreatedRun] = {}
+    plain = [item for item in items if item.idempotency_key is None]
+    accepted = list(plain)
+    if plain:
+        connection.execute(runs.insert(), [_run_row(item) for item in plain])
+    for item in items:
+        if item.idempotency_key is None:
+            results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
+            continue
+        created = _create_by_key(connection, item)
+        results[item.flow_run_id] = created
+        if not created.replayed:
+            accepted.append(item)
+    if accepted:
+        connection.execute(branches.insert(), [_branch_row(item) for item in accepted])
+    return [results[item.flow_run_id] for item in items]
+
+
+def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
+    new = {item.definition_hash: item for item in items}
+    known = connection.execute(
+        select(definitions.c.hash).where(definitions.c.hash.in_(sorted(new)))
+    ).scalars()
+    for definition_hash in known:
+        del new[definition_hash]
+    if new:
+        connection.execute(
+            _insert(connection, definitions).on_conflict_do_nothing(),
+            [
+                {
+                    "hash": definition_hash,
+                    "content": item.definition_json,
+                    "created_at": item.created_at,
+                }
+                for definition_hash, item in sorted(new.items())
+            ],
+        )
+
+
+def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
+    statement = _insert(connection, runs).on_conflict_do_nothing(
+        index_elements=[runs.c.idempotency_key]
+    )
+    if connection.execute(statement, _run_row(item)).rowcount == 1:
+        return CreatedRun(item.flow_run_id, item.branch_id)
+    existing = connection.execute(
+        select(runs.c.id, runs.c.request_hash).where(
+            runs.c.idempotency_key == item.idempotency_key
+        )
+    ).one()
+    return CreatedRun(
+        FlowRunId(existing.id),
+        None,
+        replayed=True,
+        mismatch=existing.request_hash != item.request_hash,
+    )
+
+
+def _insert(connection: Connection, table: object) -> "postgresql.Insert | sqlite.Insert":
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)  # type: ignore[arg-type,no-any-return]  # the same for both
+
+
+def _run_row(item: NewRun) -> dict[str, object]:
+    return {
+        "id": item.flow_run_id,
+        "flow_id": item.flow_id,
+        "name": item.name,
+        "definition_hash": item.definition_hash,
+        "status": RunStatus.RUNNING,
+        "input": item.input_json,
+        "tags": item.tags_json,
+        "active": 1,
+        "failed": 0,
+        "task_runs": 1,
+        "idempotency_key": item.idempotency_key,
+        "request_hash": item.request_hash,
+        "created_at": item.created_at,
+    }
+
+
+def _branch_row(item: NewRun) -> dict[str, object]:
+    return {
+        "id": item.branch_id,
+        "flow_run_id": item.flow_run_id,
+        "path": "main",
+        "state": BranchState.READY,
+        "task": item.start_task,
+        "task_type": item.start_type,
+        "queue": "default",
+        "iteration": 1,
+        "attempt": 0,
+        "tracked": False,
+        "claim": 0,
+        "losses": 0,
+        "ready_at": item.ready_at,
+    }
+
+
+CancelResult = Literal["cancelled", "over", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A request to cancel a run."""
+
+    flow_run_id: FlowRunId
+    at: datetime
+
+
+def cancel_runs(connection: Connection, items: Sequence[Cancel]) -> list[CancelResult]:
+    """Cancel runs that are not over; a run that ends at the same moment has one winner."""
+    ids = sorted({item.flow_run_id for item in items})
+    known = lock_runs(connection, ids)
+    results: dict[FlowRunId, CancelResult] = {}
+    for item in items:
+        row = known.get(item.flow_run_id)
+        if row is None:
+            results[item.flow_run_id] = "unknown"
+        elif row.status != RunStatus.RUNNING:
+            results.setdefault(item.flow_run_id, "over")
+        elif item.flow_run_id not in results:
+            _end_run(connection, item.flow_run_id, RunStatus.CANCELLED, None, item.at)
+            stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
+            results[item.flow_run_id] = "cancelled"
+    return [results[item.flow_run_id] for item in items]
+
+
+def fail_run(
+    connection: Connection, flow_run_id: FlowRunId, error: bytes, reason: str, at: datetime
+) -> None:
+    """End a locked, running run as failed and stop its branches."""
+    _end_run(connection, flow_run_id, RunStatus.FAILED, error, at)
+    stop_branches(connection, flow_run_id, reason, at)
+
+
+def lock_runs(
+    connection: Connection, ids: Sequence[FlowRunId]
+) -> "dict[FlowRunId, Row[Any]]":
+    """Lock runs, by id, and read what decides about them. The lock is the lock of everything
+    that concerns more than one branch of the run."""
+    rows = connection.execute(_LOCK_RUNS, {"ids": sorted(ids)})
+    return {row.id: row for row in rows}
+
+
+_LOCK_RUNS = (
+    select(runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
+    .where(runs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(runs.c.id)
+    .with_for_update()
+)
+
+
+def _end_run(
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    status: RunStatus,
+    error: bytes | None,
+    at: datetime,
+) -> None:
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == flow_run_id, runs.c.status == RunStatus.RUNNING)
+        .values(status=status, error=error, finished_at=at, active=0)
+    )
+
+
+def stop_branches(
+    connection: Connection, flow_run_id: FlowRunId, reason: str, at: datetime
+) -> None:
+    """End every branch of a run and cancel its open task runs.
+
+    The claim is counted up, so that nothing which still runs for them is ever recorded.
+    """
+    connection.execute(_LOCK_BRANCHES, {"run": flow_run_id}).all()
+    connection.execute(_STOP_BRANCHES, {"run": flow_run_id})
+    connection.execute(
+        update(task_runs)
+        .where(
+            task_runs.c.flow_run_id == flow_run_id,
+            task_runs.c.status.in_([TaskRunStatus.RUNNING, TaskRunStatus.WAITING]),
+        )
+        .values(status=TaskRunStatus.CANCELLED, reason=reason, finished_at=at)
+    )
+
+
+_OPEN = (branches.c.flow_run_id == bindparam("run"), branches.c.state != BranchState.DONE)
+
+# In the order of their ids, as every batch does it: an UPDATE alone would lock them in any.
+_LOCK_BRANCHES = select(branches.c.id).where(*_OPEN).order_by(branches.c.id).with_for_update()
+
+_STOP_BRANCHES = (
+    update(branches)
+    .where(*_OPEN)
+    .values(
+        state=BranchState.DONE,
+        claim=branches.c.claim + 1,
+        worker_id=None,
+        task_run_id=None,
+        wake_at=None,
+    )
+)

@@ -1,0 +1,102 @@
+"""Steps: record what a visit came to and begin what follows, in one transaction.
+
+The heart of the engine. The rules are ``shared.decider``'s; this module carries them out for
+all the steps of a moment:
+
+1. lock the runs whose books change, then the branches, and drop every step whose claim was
+   taken away (the fence);
+2. record the task runs;
+3. move each branch: on in place, into a fork, to a join, to its end, or to sleep;
+4. add up the changes of the joins, and decide those that nothing can reach any more
+   (``shared.store.joins``);
+5. end the runs that have no branch left, and those that an error or a limit ended.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, select
+
+from shared.decider import Move
+from shared.ids import BranchId
+from shared.models import Branch
+from shared.status import BranchState
+from shared.store.books import Books, Recorded, Step
+from shared.store.joins import settle_joins
+from shared.store.runs import lock_runs
+
+branches = Branch.__table__
+
+
+def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded]:
+    """Record finished visits, each once, and begin what follows them."""
+    moves = {item.branch_id: _move(item) for item in items}
+    locked = lock_runs(
+        connection,
+        list({i.flow_run_id for i in items if _touches_run(i, moves[i.branch_id])}),
+    )
+    accepted = _fence(connection, items)
+    books = Books(connection, locked, accepted)
+    for step in accepted:
+        move = moves[step.branch_id]
+        if step.kind == "suspended":
+            books.suspend(step)
+        elif move is None:
+            books.fail(step)
+        else:
+            _carry_out(books, step, move)
+    books.flush()
+    settle_joins(connection, books)
+    books.close_runs()
+    return [books.results.get(item.branch_id, _REFUSED) for item in items]
+
+
+_REFUSED = Recorded(accepted=False)
+
+
+def _move(step: Step) -> Move | None:
+    """What follows, by the decider; None where no rule is asked."""
+    if step.outcome is None:
+        return None
+    return step.flow.decider.move(step.task, step.outcome, tracked=step.tracked)
+
+
+def _touches_run(step: Step, move: Move | None) -> bool:
+    """Whether more than this one branch is concerned."""
+    if step.kind == "suspended":
+        return False
+    return move is None or len(move.heads) != 1 or bool(move.changes) or step.is_counted
+
+
+def _fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
+    """The steps whose claim still holds. Their branches are locked until the commit."""
+    rows = connection.execute(_LOCK, {"ids": sorted(item.branch_id for item in items)})
+    # The open task run, too: a step that was committed while its answer got lost is recorded,
+    # and its branch has moved on under the same claim.
+    held = {row.id: (row.claim, row.task_run_id) for row in rows if row.state == BranchState.RUNNING}
+    return [
+        item
+        for item in items
+        if held.get(item.branch_id) == (item.claim, item.visit.task_run_id)
+    ]
+
+
+_LOCK = (
+    select(branches.c.id, branches.c.claim, branches.c.state, branches.c.task_run_id)
+    .where(branches.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(branches.c.id)
+    .with_for_update()
+)
+
+
+def _carry_out(books: Books, step: Step, move: Move) -> None:
+    books.count(step, active=move.active, failed=move.failed, changes=move.changes)
+    match move.heads:
+        case ():
+            books.end(step)
+        case (head,):
+            books.go_on(step, head)
+        case heads:
+            books.fork(step, heads)
+
+
+__all__ = ["BranchId", "Recorded", "Step", "record_steps"]

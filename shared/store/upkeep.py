@@ -1,0 +1,131 @@
+"""Upkeep: wake what is due, give up what kills its workers, delete what is old."""
+
+from datetime import UTC, datetime
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from shared.ids import BranchId, FlowRunId, new_id
+from shared.models import Branch, FlowRun, Join, LogLine, StoredDefinition, TaskRun
+from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.runs import fail_run, lock_runs
+
+branches = Branch.__table__
+runs = FlowRun.__table__
+task_runs = TaskRun.__table__
+
+_WAKE_BATCH = 2_000
+_PRUNE_BATCH = 500
+
+
+def wake_due(connection: Connection, ready_at: float) -> list[BranchId]:
+    """Make the branches ready whose time has come."""
+    due = list(
+        connection.execute(_DUE, {"now": datetime.now(UTC), "most": _WAKE_BATCH}).scalars()
+    )
+    if due:
+        connection.execute(_WAKE, [{"b_id": branch, "b_ready_at": ready_at} for branch in due])
+    return due
+
+
+def give_up(connection: Connection, max_losses: int) -> list[FlowRunId]:
+    """Fail the runs of free branches that have cost too many workers; return those runs."""
+    hopeless = connection.execute(_HOPELESS, {"most": max_losses})
+    doomed = {row.flow_run_id: row.id for row in hopeless}
+    if not doomed:
+        return []
+    now = datetime.now(UTC)
+    failed: list[FlowRunId] = []
+    for flow_run_id, row in lock_runs(connection, list(doomed)).items():
+        if row.status != RunStatus.RUNNING:
+            continue
+        branch = connection.execute(
+            select(
+                branches.c.task,
+                branches.c.task_type,
+                branches.c.path,
+                branches.c.iteration,
+                branches.c.attempt,
+            ).where(branches.c.id == doomed[flow_run_id])
+        ).one()
+        error = {
+            "type": "WorkerLost",
+            "message": f"{max_losses} workers were lost while they ran this task",
+            "traceback": None,
+        }
+        connection.execute(
+            task_runs.insert(),
+            {
+                "id": new_id(),
+                "flow_run_id": flow_run_id,
+                "branch_id": doomed[flow_run_id],
+                "branch": branch.path,
+                "task": branch.task,
+                "task_type": branch.task_type,
+                "iteration": branch.iteration,
+                "item_index": -1,
+                "attempt": branch.attempt + 1,
+                "status": TaskRunStatus.FAILED,
+                "reason": Reason.WORKER_LOST,
+                "error": orjson.dumps(error),
+                "started_at": now,
+                "finished_at": now,
+            },
+        )
+        fail_run(
+            connection,
+            flow_run_id,
+            orjson.dumps({"task": branch.task, **error}),
+            f"{Reason.SIBLING_FAILED}:{branch.task}",
+            now,
+        )
+        failed.append(flow_run_id)
+    return failed
+
+
+def prune_runs(connection: Connection, before: datetime) -> int:
+    """Delete some of the runs that finished before a time, with all that belongs to them."""
+    old = list(
+        connection.execute(
+            select(runs.c.id).where(runs.c.finished_at < before).limit(_PRUNE_BATCH)
+        ).scalars()
+    )
+    if not old:
+        return 0
+    for table in (LogLine, TaskRun, Branch, Join):
+        column = table.__table__.c.flow_run_id
+        connection.execute(delete(table.__table__).where(column.in_(old)))
+    connection.execute(delete(runs).where(runs.c.id.in_(old)))
+    return len(old)
+
+
+def prune_definitions(connection: Connection, before: datetime) -> int:
+    """Delete definitions stored before a time that no run uses."""
+    definitions = StoredDefinition.__table__
+    used = select(runs.c.id).where(runs.c.definition_hash == definitions.c.hash).exists()
+    gone = connection.execute(
+        delete(definitions).where(definitions.c.created_at < before, ~used)
+    )
+    return gone.rowcount
+
+
+_HOPELESS = select(branches.c.id, branches.c.flow_run_id).where(
+    branches.c.state == BranchState.READY, branches.c.losses >= bindparam("most")
+)
+
+_DUE = (
+    select(branches.c.id)
+    .where(
+        branches.c.wake_at <= bindparam("now"),
+        branches.c.state == BranchState.WAITING,
+    )
+    .order_by(branches.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+_WAKE = (
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"), branches.c.state == BranchState.WAITING)
+    .values(state=BranchState.READY, ready_at=bindparam("b_ready_at"))
+)

@@ -1,0 +1,347 @@
+"""What a task is: the classes and the decorator that people write their work with.
+
+A task type is a subclass of :class:`BaseTask`, or a function under :func:`task`. This module
+says what such code may look like and what it is handed; finding it is ``shared.registry``'s
+work and running it ``worker.execution``'s. Nothing here knows a database, a queue or a run.
+
+What ``run`` may return, and nothing else, so that a forgotten ``return`` or a wrong shape is
+an error at once and not a strange value three tasks later:
+
+========================================  ==================================================
+``{"success": bool, "data": JSON}``       the result; ``data`` may be left out (``{}``)
+:class:`TaskResult`                       the same as an object
+``True``, ``False``, ``None``             success, failure, success; ``data`` is ``{}``
+:class:`Suspend`                          wait without holding a worker, then ``resume``
+========================================  ==================================================
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, TypeAlias, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.errors import PydanticUserError
+
+from shared.errors import InvalidTask
+
+Json: TypeAlias = Any
+"""JSON as tasks give and get it; only ``worker.results`` knows whether it really is."""
+
+LOGGER_NAME = "flow_manager.tasks"
+"""Under it are the loggers that tasks are given, one a task type."""
+
+MAX_NAME_LENGTH = 200
+"""As long as a task's name in a definition, because a type is named there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a task came to: a success or a failure, and its data."""
+
+    success: bool
+    data: Json = field(default_factory=dict)
+    """JSON, or a pydantic model. What the next task sees as ``previous``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Returned by a task that wants to be woken later and hold no worker until then.
+
+    The wait survives restarts. When it is over the task's ``resume`` is called, maybe on
+    another machine: what it needs must be in its params or in the world, not on ``self``.
+    """
+
+    until: datetime | None = None
+    """A time with a time zone. One in the past wakes at once."""
+    seconds: float | None = None
+    """From now on. Exactly one of both is given."""
+
+    def __post_init__(self) -> None:
+        if (self.until is None) == (self.seconds is None):
+            raise ValueError("Suspend takes either until or seconds")
+        if self.until is not None and self.until.utcoffset() is None:
+            raise ValueError("Suspend: until needs a time zone")
+        # Written so that NaN is refused as well.
+        if self.seconds is not None and not 0 <= self.seconds <= MAX_SUSPEND_SECONDS:
+            raise ValueError(
+                f"Suspend: seconds must lie between 0 and {MAX_SUSPEND_SECONDS}, not {self.seconds}"
+            )
+
+
+MAX_SUSPEND_SECONDS = 10 * 366 * 86_400
+"""Ten years: longer is a mistake of units."""
+
+TaskOutput: TypeAlias = dict[str, Json] | TaskResult | Suspend | bool | None
+"""All that ``run`` may return; the table above says what each means."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierResult:
+    """The last finished visit of another task of the same run."""
+
+    success: bool | None
+    """None where it raised."""
+    data: Json = None
+    error: Json = None
+    """``{"type", "message", "traceback"}`` where it raised."""
+    iteration: int = 1
+
+
+class _TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds which run and task a line belongs to, and keeps what the caller adds."""
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TaskContext:
+    """All that one attempt is handed. Made anew for every attempt, owned by it alone."""
+
+    task_name: str
+    """The task's name in the definition; several tasks may share a type."""
+    params: Any = None
+    """An instance of the type's ``Params``, or the plain dictionary where it has none."""
+    input: Json = None
+    """What the run was started with."""
+    tasks: Mapping[str, EarlierResult] = field(default_factory=dict)
+    """Results of the tasks that ran before, by name. Empty where ``needs_results`` is false."""
+    previous: Json = None
+    """``data`` of the task before in this branch; behind a join a dictionary of the joined
+    tasks' data by their names."""
+    item: Json = None
+    """The item of a ``for_each``."""
+    index: int | None = None
+    """Its place in the list."""
+    run_id: str = ""
+    flow_id: str = ""
+    branch: str = "main"
+    attempt: int = 1
+    iteration: int = 1
+    """1 at the first visit of this task in the run, 2 when a loop comes by again."""
+    idempotency_key: str = ""
+    """The same for every attempt of one visit: give it to what must happen only once."""
+    _stopped: bool = False
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines are kept with the task run. Any other logger's are, too."""
+        return _TaskLog(
+            logging.getLogger(f"{LOGGER_NAME}.{self.task_name}"),
+            {"flow_run_id": self.run_id, "task": self.task_name, "attempt": self.attempt},
+        )
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt shall stop: it was cancelled, or passed its timeout.
+
+        For synchronous tasks, which nobody can interrupt: look at it, or call
+        :meth:`heartbeat`, in every long loop.
+        """
+        if self._stopped:
+            return True
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:
+            return False
+        return current is not None and current.cancelling() > 0
+
+    def heartbeat(self) -> None:
+        """A point where a long task can be stopped.
+
+        Raises:
+            asyncio.CancelledError: the attempt shall stop. Let it pass.
+        """
+        if self.cancelled:
+            raise asyncio.CancelledError
+
+    def stop(self) -> None:
+        """Tell a synchronous task to stop. Called by whoever runs the attempt."""
+        self._stopped = True
+
+
+class BaseTask:
+    """A task type. Subclasses have a ``name`` and a ``run``; the docstring describes it.
+
+    A fresh instance is made, without arguments, for each attempt.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[BaseModel] | None] = None
+    """What ``params`` must look like. Checked before ``run`` is called."""
+    needs_results: ClassVar[bool] = True
+    """False where ``context.tasks`` is never read: they need not be loaded then."""
+
+    run_is_async: ClassVar[bool] = True
+    """Read off ``run``: a synchronous one is run on a thread."""
+    resume_is_async: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Read once here, because asking costs more than a whole attempt may.
+        cls.run_is_async = inspect.iscoroutinefunction(cls.run)
+        own_resume = cls.resume is not BaseTask.resume
+        cls.resume_is_async = (
+            inspect.iscoroutinefunction(cls.resume) if own_resume else cls.run_is_async
+        )
+
+    def run(self, context: TaskContext) -> Awaitable[TaskOutput] | TaskOutput:
+        """Do the work: ``async def`` on the event loop, or plain ``def`` on a thread.
+
+        Raising is a breakage and fails the attempt; a "no" is ``{"success": False}``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no run()")
+
+    def resume(self, context: TaskContext) -> Awaitable[TaskOutput] | TaskOutput:
+        """Called instead of ``run`` when a :class:`Suspend` is over. Runs again by default,
+        which is how a task that polls is written."""
+        return self.run(context)
+
+    @classmethod
+    def description(cls) -> str:
+        """The docstring, as shown to who chooses a task type."""
+        return inspect.cleandoc(cls.__doc__ or "") if "__doc__" in cls.__dict__ else ""
+
+
+def check_task(candidate: type[BaseTask]) -> type[BaseTask]:
+    """``candidate``, if it can be registered.
+
+    Raises:
+        InvalidTask: its name cannot stand in a definition, or it lacks ``run``.
+    """
+    name = getattr(candidate, "name", None)
+    where = f"{candidate.__module__}.{candidate.__qualname__}"
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or name == "end":
+        raise InvalidTask(
+            f"{where}: name must be a text of 1 to {MAX_NAME_LENGTH} characters and not 'end'"
+        )
+    if not name.isprintable():
+        raise InvalidTask(f"{where}: name {name!r} holds characters that cannot be printed")
+    if candidate.run is BaseTask.run:
+        raise InvalidTask(f"{where}: task {name!r} has no run()")
+    params = candidate.Params
+    if params is not None and BaseModel not in getattr(params, "__mro__", ()):
+        raise InvalidTask(f"{where}: Params of task {name!r} must be a pydantic model")
+    return candidate
+
+
+# --- The short way: a function -------------------------------------------------------------------
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MARK = "__flow_task__"
+_CONTEXT = "context"
+"""A parameter of that name gets the :class:`TaskContext` instead of one of the params."""
+
+
+def task(name: str) -> Callable[[Function], Function]:
+    """Make a function the task type ``name``. The function itself stays as it is.
+
+    Its parameters are taken from the task's ``params`` by their names and checked against
+    their annotations; one called ``context`` gets the :class:`TaskContext`. ``async def`` runs
+    on the event loop, ``def`` on a thread.
+
+    Raises:
+        InvalidTask: the name or the parameters cannot be used.
+    """
+    if not isinstance(name, str):
+        raise InvalidTask('@task needs the name of the task type: @task("resize")')
+
+    def mark(function: Function) -> Function:
+        setattr(function, _MARK, check_task(_task_of(name, function)))
+        return function
+
+    return mark
+
+
+def task_of(value: object) -> type[BaseTask] | None:
+    """The task type that ``value`` is, or that :func:`task` made of it."""
+    if isinstance(value, type) and issubclass(value, BaseTask):
+        return value
+    marked = getattr(value, _MARK, None)
+    return marked if isinstance(marked, type) and issubclass(marked, BaseTask) else None
+
+
+def _task_of(name: str, function: Callable[..., Any]) -> type[BaseTask]:
+    if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidTask(f"@task({name!r}) must stand over a def or an async def")
+    parameters = inspect.signature(function).parameters
+    takes_context = _CONTEXT in parameters
+    model, fields, open_ended = _params_model(name, function)
+
+    def arguments(context: TaskContext) -> dict[str, Any]:
+        params = context.params
+        found = {parameter: getattr(params, field_) for parameter, field_ in fields}
+        if open_ended:
+            found.update(params.model_extra)
+        if takes_context:
+            found[_CONTEXT] = context
+        return found
+
+    run: Callable[[BaseTask, TaskContext], Any]
+    if inspect.iscoroutinefunction(function):
+
+        async def run(self: BaseTask, context: TaskContext) -> Any:
+            return await function(**arguments(context))
+    else:
+
+        def run(self: BaseTask, context: TaskContext) -> Any:
+            return function(**arguments(context))
+
+    body = {
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "name": name,
+        "Params": model,
+        "needs_results": takes_context,
+        "run": run,
+    }
+    return type(function.__name__, (BaseTask,), body)
+
+
+def _params_model(
+    name: str, function: Callable[..., Any]
+) -> tuple[type[BaseModel], list[tuple[str, str]], bool]:
+    """The model of a function's parameters, which parameter is which of its fields, and
+    whether it takes any others (``**params``)."""
+    try:
+        annotations = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise InvalidTask(f"@task({name!r}): an annotation cannot be read: {error}") from error
+    definitions: dict[str, Any] = {}
+    fields: list[tuple[str, str]] = []
+    open_ended = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == _CONTEXT:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            open_ended = True
+            continue
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            raise InvalidTask(
+                f"@task({name!r}): parameter {parameter.name!r} cannot be given by its name"
+            )
+        # Under names of our own, so that a parameter may be called `json` or `_x`, too.
+        own_name = f"parameter_{len(fields)}"
+        default = ... if parameter.default is parameter.empty else parameter.default
+        definitions[own_name] = (
+            annotations.get(parameter.name, Any),
+            Field(default, alias=parameter.name, title=parameter.name),
+        )
+        fields.append((parameter.name, own_name))
+    config = ConfigDict(extra="allow" if open_ended else "forbid")
+    try:
+        model = create_model(
+            function.__name__, __config__=config, __module__=function.__module__, **definitions
+        )
+    except PydanticUserError as error:
+        raise InvalidTask(f"@task({name!r}): {error.message}") from error
+    return model, fields, open_ended

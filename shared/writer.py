@@ -1,0 +1,197 @@
+"""The group-commit writer: what many callers want written at one moment is one transaction.
+
+A thread of its own takes all that waits, groups it by the store function that is to write it,
+runs every function once with its list, and commits. Under load a commit then serves hundreds
+of callers; alone, a caller waits for one commit.
+
+A group needs a way out for one: where a group fails, every caller's item is run again in a
+transaction of its own, so that one caller's mistake is one caller's error.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from shared.database import Database
+from shared.errors import DatabaseUnavailable
+from shared.settings import Settings
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BatchFunction = Callable[[Connection, Sequence[T]], Sequence[R]]
+"""Writes all items and returns a result for each, in order. Never commits."""
+
+_log = structlog.get_logger(__name__)
+
+_MAX_BATCH = 1_000
+"""Items of one transaction: bounds how long others wait for the lock."""
+_DEADLOCK_TRIES = 5
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    function: BatchFunction[Any, Any]
+    item: Any
+    future: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Writes for one process. Calls come from event loops; one thread writes."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._limit = settings.writer_queue_size
+        self._timeout_seconds = settings.database_timeout_seconds
+        self._pending: deque[_Call] = deque()
+        self._wakened = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, then end the thread. Blocks for as long as that takes."""
+        with self._wakened:
+            self._closing = True
+            self._wakened.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait to be written."""
+        return len(self._pending)
+
+    async def call(self, function: BatchFunction[T, R], item: T) -> R:
+        """Have ``function`` write ``item``, and return its result once that is committed.
+
+        A caller that is cancelled before its item was taken has written nothing.
+
+        Raises:
+            DatabaseUnavailable: nothing of it was written, as far as the database said.
+        """
+        loop = asyncio.get_running_loop()
+        call = _Call(function, item, loop.create_future(), loop)
+        with self._wakened:
+            if self._closing:
+                raise DatabaseUnavailable("the process is stopping")
+            if len(self._pending) >= self._limit:
+                raise DatabaseUnavailable(f"more than {self._limit} writes are waiting")
+            self._pending.append(call)
+            if len(self._pending) == 1:
+                self._wakened.notify()
+        timer = loop.call_later(self._timeout_seconds, self._give_up, call)
+        try:
+            result: R = await call.future
+            return result
+        finally:
+            timer.cancel()
+
+    def _give_up(self, call: _Call) -> None:
+        """End the wait of a call that nobody has begun to write."""
+        with self._wakened:
+            if call not in self._pending:
+                return
+            self._pending.remove(call)
+        if not call.future.done():
+            call.future.set_exception(
+                DatabaseUnavailable(f"no turn to write within {self._timeout_seconds} s")
+            )
+
+    def _run(self) -> None:
+        while True:
+            with self._wakened:
+                while not self._pending and not self._closing:
+                    self._wakened.wait()
+                if not self._pending:
+                    return
+                calls = [
+                    self._pending.popleft() for _ in range(min(len(self._pending), _MAX_BATCH))
+                ]
+            live = [call for call in calls if not call.future.cancelled()]
+            if live:
+                self._write(live)
+                self._answer(live)
+
+    def _write(self, calls: list[_Call]) -> None:
+        try:
+            self._write_group(calls)
+        except DatabaseUnavailable as error:
+            # Nothing of a group that failed was committed; a deadlock's victim may try again.
+            if len(calls) == 1 or not _may_succeed_alone(error):
+                for call in calls:
+                    call.error = error
+                return
+            self._write_singly(calls)
+        except BaseException as error:  # noqa: BLE001  # handed to the caller
+            if len(calls) == 1:
+                calls[0].error = error
+                return
+            self._write_singly(calls)
+
+    def _write_singly(self, calls: list[_Call]) -> None:
+        for call in calls:
+            for attempt in range(_DEADLOCK_TRIES):
+                try:
+                    self._write_group([call])
+                except DatabaseUnavailable as error:
+                    call.error = error
+                    if _may_succeed_alone(error) and attempt + 1 < _DEADLOCK_TRIES:
+                        continue
+                except BaseException as error:  # noqa: BLE001  # handed to the caller
+                    call.error = error
+                else:
+                    call.error = None
+                break
+
+    def _write_group(self, calls: list[_Call]) -> None:
+        groups: dict[BatchFunction[Any, Any], list[_Call]] = {}
+        for call in calls:
+            groups.setdefault(call.function, []).append(call)
+        with self._database.write() as connection:
+            for function, members in groups.items():
+                results = function(connection, [call.item for call in members])
+                for call, result in zip(members, results, strict=True):
+                    call.result = result
+
+    def _answer(self, calls: list[_Call]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+        for call in calls:
+            by_loop.setdefault(call.loop, []).append(call)
+        for loop, members in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, members)
+            except RuntimeError:
+                # The loop is closed; what was committed is found by whoever comes next.
+                _log.warning("writer_answer_lost", calls=len(members))
+
+
+def _resolve(calls: list[_Call]) -> None:
+    for call in calls:
+        if call.future.done():
+            continue
+        if call.error is not None:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.result)
+
+
+def _may_succeed_alone(error: DatabaseUnavailable) -> bool:
+    """Whether the database picked us as the victim of a deadlock."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    return getattr(cause.orig, "sqlstate", None) in {"40P01", "40001"}

@@ -1,0 +1,1 @@
+"""The worker: claims branches, runs their tasks, records what they came to."""

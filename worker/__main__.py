@@ -1,0 +1,20 @@
+"""``python -P -m worker``: a worker that listens to the doorbell."""
+
+import asyncio
+
+import uvloop
+from arq.worker import get_kwargs
+
+from worker.doorbell import DoorbellWorker
+from worker.main import WorkerSettings
+
+
+def main() -> None:
+    """Run one worker until it is told to stop."""
+    # arq takes the current loop when it is made.
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    DoorbellWorker(**get_kwargs(WorkerSettings)).run()  # type: ignore[arg-type]  # arq types any class as settings
+
+
+if __name__ == "__main__":
+    main()

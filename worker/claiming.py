@@ -1,0 +1,112 @@
+"""Gets branches for the runner: those it was rung for, and those whose ring was lost.
+
+Rung branches wait in a short backlog until there is room, and are claimed many at a time.
+Once a sweep the worker also claims by itself what has been ready for a while, oldest first:
+so nothing depends on Redis but latency.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import structlog
+
+from shared.errors import FlowManagerError
+from shared.ids import BranchId
+from shared.lease_clock import LeaseClock
+from shared.settings import Settings
+from shared.store.branches import Claim, claim_branches
+from shared.writer import Writer
+from worker.runner import Runner
+
+_log = structlog.get_logger(__name__)
+
+_BACKLOG_FACTOR = 10
+"""Rung branches kept for later, in multiples of the concurrency. Others find them by their
+sweeps, so a worker that is busy for long keeps nothing from them."""
+_LATE_SECONDS = 1.0
+"""A branch that has been ready for so long was not rung for, or nobody had room."""
+
+
+class Claimer:
+    """Claims for one runner."""
+
+    def __init__(
+        self, runner: Runner, writer: Writer, clock: LeaseClock, settings: Settings
+    ) -> None:
+        self._runner = runner
+        self._writer = writer
+        self._clock = clock
+        self._settings = settings
+        self._backlog: OrderedDict[BranchId, None] = OrderedDict()
+        self._is_stopping = False
+
+    @property
+    def room(self) -> int:
+        """How many more branch ids may be handed over."""
+        if self._is_stopping:
+            return 0
+        most = self._settings.worker_concurrency * _BACKLOG_FACTOR
+        return self._runner.room + max(0, most - len(self._backlog))
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._is_stopping = True
+        self._backlog.clear()
+
+    async def hand_over(self, branch_ids: Sequence[str]) -> None:
+        """Take note of branches that somebody rang for."""
+        if not self._is_stopping:
+            self._backlog.update((BranchId(branch_id), None) for branch_id in branch_ids)
+            self._runner.slot_freed.set()
+
+    async def claim_for_ever(self) -> None:
+        """Claim from the backlog whenever there is room."""
+        while True:
+            await self._runner.slot_freed.wait()
+            self._runner.slot_freed.clear()
+            while self._backlog and self._runner.room and not self._is_stopping:
+                count = min(self._runner.room, len(self._backlog))
+                ids = tuple(self._backlog.popitem(last=False)[0] for _ in range(count))
+                await self._claim(self._wish(count, ids))
+
+    async def sweep_for_ever(self) -> None:
+        """Claim what is late, once a sweep."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            now = self._clock.now()
+            if self._runner.room:
+                await self._claim(self._wish(self._runner.room, None, now))
+            if self._runner.room and not self._runner.holds_suspect:
+                await self._claim(self._wish(1, None, now, suspects=True))
+
+    def _wish(
+        self,
+        limit: int,
+        branch_ids: tuple[BranchId, ...] | None,
+        now: float | None = None,
+        *,
+        suspects: bool = False,
+    ) -> Claim:
+        return Claim(
+            worker_id=self._runner.worker_id,
+            queues=self._settings.worker_queues,
+            task_types=self._runner.task_types,
+            limit=limit,
+            max_losses=self._settings.max_losses,
+            branch_ids=branch_ids,
+            ready_before=None if now is None else now - _LATE_SECONDS,
+            ready_after=None if now is None else now + _LATE_SECONDS,
+            suspects=suspects,
+        )
+
+    async def _claim(self, claim: Claim) -> None:
+        if not claim.task_types:
+            return
+        try:
+            claimed = await self._writer.call(claim_branches, claim)
+        except FlowManagerError as error:
+            _log.warning("claim_failed", error=str(error))
+            await asyncio.sleep(0.1)
+            return
+        self._runner.start(claimed, suspects=claim.suspects)

@@ -1,0 +1,182 @@
+"""One worker put together: it starts its parts, lets them meet, and stops them in order."""
+
+import asyncio
+import os
+import socket
+from importlib.metadata import version
+
+import orjson
+import structlog
+
+from shared.database import create_database, upgrade
+from shared.errors import FlowManagerError
+from shared.events import Publisher, Subscriber
+from shared.ids import BranchId, WorkerId, new_id
+from shared.lease_clock import LeaseClock
+from shared.queue import Ringer
+from shared.registry import load_registry
+from shared.settings import Settings
+from shared.store import workers
+from shared.store.branches import Orphans, free_orphans
+from shared.store.workers import AdvertisedType, Registration, register_workers
+from shared.writer import Writer
+from worker.claiming import Claimer
+from worker.leader import Leader
+from worker.lease import Beat, Heart
+from worker.runner import Runner
+
+_log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """What a worker process does, apart from listening to the doorbell."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.worker_id = WorkerId(new_id())
+        self.settings = settings
+        self.registry = load_registry(settings.task_modules)
+        self.database = create_database(settings)
+        self.writer = Writer(self.database, settings)
+        self.clock = LeaseClock(self.database)
+        redis_url = settings.redis_url.get_secret_value()
+        self.ringer = Ringer(redis_url, settings.queue_name, settings.ring_timeout_seconds)
+        publisher = Publisher(self.ringer, settings.queue_name)
+        self.runner = Runner(
+            worker_id=self.worker_id,
+            settings=settings,
+            database=self.database,
+            writer=self.writer,
+            registry=self.registry,
+            clock=self.clock,
+            ringer=self.ringer,
+            publisher=publisher,
+        )
+        self.claimer = Claimer(self.runner, self.writer, self.clock, settings)
+        self._subscriber = Subscriber(
+            redis_url, settings.queue_name, on_cancelled=self.runner.drop_runs
+        )
+        self._leader = Leader(
+            self.worker_id, self.writer, self.clock, settings, self.ringer, publisher
+        )
+        self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
+        self._loops: list[asyncio.Task[None]] = []
+        self._ran: dict[BranchId, int] = {}
+        """What ran here at the last beat."""
+        self._unknown: dict[BranchId, int] = {}
+        """What the last beat found to be ours and did not run here."""
+
+    async def start(self) -> None:
+        """Register and begin to work."""
+        await asyncio.to_thread(upgrade, self.settings)
+        self.writer.start()
+        await asyncio.to_thread(self._synchronise)
+        await self.writer.call(register_workers, self._registration())
+        self._heart.start()
+        await self.ringer.start()
+        await self._subscriber.start()
+        loop = asyncio.get_running_loop()
+        self._loops = [
+            loop.create_task(self.claimer.claim_for_ever(), name="claimer"),
+            loop.create_task(self.claimer.sweep_for_ever(), name="sweep"),
+            loop.create_task(self._leader.lead_for_ever(), name="leader"),
+        ]
+        for task in self._loops:
+            task.add_done_callback(_must_not_end)
+        for problem in self.registry.problems:
+            _log.error("plug_in_failed", source=problem.source, error=problem.message)
+        _log.info(
+            "worker_started",
+            worker_id=self.worker_id,
+            concurrency=self.settings.worker_concurrency,
+            task_types=len(self.registry.names()),
+        )
+
+    async def stop(self) -> None:
+        """Give running tasks their grace, give back the rest, and leave."""
+        self.claimer.stop()
+        await self._note("stopping")
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.runner.stop(self.settings.grace_seconds)
+        await asyncio.to_thread(self._heart.stop)
+        await self._note("stopped")
+        await self._subscriber.close()
+        await self.ringer.close()
+        await asyncio.to_thread(self.writer.close)
+        self.database.close()
+        _log.info("worker_stopped", worker_id=self.worker_id)
+
+    def _synchronise(self) -> None:
+        with self.database.read() as connection:
+            self.clock.synchronise(connection)
+
+    def _registration(self) -> Registration:
+        return Registration(
+            worker_id=self.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=version("flow-manager"),
+            queues=self.settings.worker_queues,
+            concurrency=self.settings.worker_concurrency,
+            task_types=tuple(
+                AdvertisedType(
+                    kind.name,
+                    kind.description,
+                    None if kind.params_schema is None else orjson.dumps(kind.params_schema),
+                    kind.source,
+                )
+                for kind in self.registry.describe()
+            ),
+            lease_now=self.clock.now(),
+        )
+
+    async def _note(self, state: str) -> None:
+        def write() -> None:
+            with self.database.write() as connection:
+                workers.leave(connection, self.worker_id, state)
+                if state == "stopped":
+                    workers.resign(connection, self.worker_id)
+
+        try:
+            await asyncio.to_thread(write)
+        except FlowManagerError as error:
+            _log.warning("leave_failed", state=state, error=str(error))
+
+    def _on_beat(self, beat: Beat) -> None:
+        self.runner.peers = self._leader.peers = max(1, beat.live_workers)
+        if not beat.is_live:
+            _log.warning("declared_lost", worker_id=self.worker_id)
+            self.runner.drop_all()
+            return
+        running = self.runner.claims
+        # Only what ran at the beat before is sure to have been committed when this one was read.
+        settled = {i: c for i, c in self._ran.items() if running.get(i) == c}
+        self.runner.drop([i for i, claim in settled.items() if beat.held.get(i) != claim])
+        self._ran = running
+        unknown = {i: claim for i, claim in beat.held.items() if running.get(i) != claim}
+        again = {i: c for i, c in unknown.items() if self._unknown.get(i) == c}
+        self._unknown = unknown
+        if again:
+            _log.warning("orphans_freed", branches=len(again))
+            self._free_orphans(again)
+
+    def _free_orphans(self, orphans: dict[BranchId, int]) -> None:
+        task = asyncio.get_running_loop().create_task(
+            self._give_back(orphans), name="orphans"
+        )
+        self._loops.append(task)
+        task.add_done_callback(self._loops.remove)
+
+    async def _give_back(self, orphans: dict[BranchId, int]) -> None:
+        try:
+            await self.writer.call(free_orphans, Orphans(orphans, self.clock.now()))
+        except FlowManagerError as error:
+            _log.warning("orphans_kept", error=str(error))
+
+
+def _must_not_end(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("loop_broke_off", loop=task.get_name(), exc_info=error)
+        # A worker without one of its loops is worse than a restarted one.
+        os.kill(os.getpid(), 15)

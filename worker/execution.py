@@ -1,0 +1,183 @@
+"""Runs one attempt of one task and says what it came to.
+
+The pipeline: make the context (which checks the params), run the task on the loop or on a
+thread under its timeout, read what it returned, turn it into the bytes that are stored. A
+task may do anything: whatever it raises ends up in the attempt's result and never in the
+worker. Nothing is recorded here; that is the caller's, under its claim.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+import orjson
+from pydantic import ValidationError
+
+from shared.errors import InvalidParams, TaskTimeout
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.status import Reason
+from shared.tasks import BaseTask, EarlierResult, Json, TaskContext
+from worker.capture import CURRENT, Capture, CaptureHandler, LogLine
+from worker.driving import Cancelled, Drive
+from worker.failures import encode_error
+from worker.results import read_result
+from worker.threads import Threads
+
+STOP_SECONDS = 5.0
+"""What a task that was cancelled, or passed its timeout, is given to clean up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """All that one attempt needs."""
+
+    task_type: str
+    name: str
+    params: Json = None
+    """The task's params with their expressions resolved."""
+    input: Json = None
+    tasks: Mapping[str, EarlierResult] = field(default_factory=dict)
+    previous: Json = None
+    item: Json = None
+    index: int | None = None
+    run_id: str = ""
+    flow_id: str = ""
+    branch: str = "main"
+    attempt: int = 1
+    iteration: int = 1
+    idempotency_key: str = ""
+    timeout_seconds: float | None = None
+    """The settings' default where it is None."""
+    resumed: bool = False
+    """Whether it was suspended and is woken: ``resume`` is called instead of ``run``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What one attempt came to."""
+
+    kind: Literal["success", "failure", "error", "suspended", "cancelled"]
+    data: bytes | None = None
+    """JSON, of a success or a failure."""
+    error: bytes | None = None
+    """JSON ``{"type", "message", "traceback"}``, of an error."""
+    reason: str | None = None
+    """Why it did not simply succeed."""
+    logs: list[LogLine] = field(default_factory=list)
+    wake_at: datetime | None = None
+    """In UTC, where it was suspended."""
+
+
+class Executor:
+    """Runs attempts, as many at a time as are asked for; synchronous ones on a bounded
+    number of threads. Captures logs from when it is made until it is closed."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._threads = Threads(settings.worker_threads)
+        self._capture = CaptureHandler(settings)
+        self._capture.install()
+        self.stop_seconds = STOP_SECONDS
+        """May be lowered when the process is about to end."""
+
+    async def execute(self, execution: Execution) -> AttemptResult:
+        """Run one attempt to its end.
+
+        Raises:
+            asyncio.CancelledError: the caller was cancelled. The task has had it, too, and
+                its time to clean up. The exception's only argument is an
+                :class:`AttemptResult` of kind ``cancelled`` with the lines logged so far.
+            NotFound: the task type is not registered here. The caller asks before.
+        """
+        task_class = self._registry.get(execution.task_type)
+        capture = self._capture.start()
+        token = CURRENT.set(capture)
+        try:
+            return await self._attempt(task_class, execution, capture)
+        except Cancelled:
+            cancelled = AttemptResult("cancelled", logs=capture.close())
+        finally:
+            CURRENT.reset(token)
+        raise asyncio.CancelledError(cancelled)
+
+    def close(self) -> None:
+        """Stop to capture logs and let the threads end. Does not wait for running tasks."""
+        self._capture.remove()
+        self._threads.close()
+
+    async def _attempt(
+        self, task_class: type[BaseTask], execution: Execution, capture: Capture
+    ) -> AttemptResult:
+        limits = self._settings
+        try:
+            context = _make_context(task_class, execution)
+            returned = await self._run(task_class, execution, context)
+            result = read_result(returned, limits.max_result_bytes)
+        except Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the border of one attempt
+            reason = Reason.TIMED_OUT if isinstance(error, TaskTimeout) else Reason.RAISED
+            encoded = encode_error(error, limits.max_error_characters)
+            return AttemptResult("error", error=encoded, reason=reason, logs=capture.close())
+        logs = capture.close()
+        if isinstance(result, datetime):
+            return AttemptResult("suspended", logs=logs, wake_at=result)
+        if result.success:
+            return AttemptResult("success", data=result.data, logs=logs)
+        return AttemptResult("failure", data=result.data, reason=Reason.RETURNED_FAILURE, logs=logs)
+
+    async def _run(
+        self, task_class: type[BaseTask], execution: Execution, context: TaskContext
+    ) -> Any:
+        task = task_class()
+        timeout = execution.timeout_seconds or self._settings.task_timeout_seconds
+        method = task.resume if execution.resumed else task.run
+        is_async = task.resume_is_async if execution.resumed else task.run_is_async
+        if is_async:
+            return await Drive(method(context), timeout, self.stop_seconds)  # type: ignore[arg-type]  # a coroutine, read off the method
+        await Drive(self._threads.acquire(), None, self.stop_seconds)
+        try:
+            call = self._threads.run(partial(method, context), context.stop, self.stop_seconds)
+            return await Drive(call, timeout, self.stop_seconds)
+        finally:
+            self._threads.release()
+
+
+def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskContext:
+    params = {} if execution.params is None else execution.params
+    if task_class.Params is not None:
+        try:
+            # As JSON, which they are: a strict model then still takes a date from its text.
+            params = task_class.Params.model_validate_json(orjson.dumps(params))
+        except ValidationError as error:
+            raise InvalidParams(_describe(error)) from None
+    return TaskContext(
+        task_name=execution.name,
+        params=params,
+        input=execution.input,
+        tasks=execution.tasks,
+        previous=execution.previous,
+        item=execution.item,
+        index=execution.index,
+        run_id=execution.run_id,
+        flow_id=execution.flow_id,
+        branch=execution.branch,
+        attempt=execution.attempt,
+        iteration=execution.iteration,
+        idempotency_key=execution.idempotency_key,
+    )
+
+
+def _describe(error: ValidationError) -> str:
+    """Each field that does not fit and why, without the values: they may be secrets."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [
+        f"{'.'.join(['params', *(str(part) for part in e['loc'])])}: {e['msg']}" for e in found[:20]
+    ]
+    more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
+    return "; ".join(lines) + more

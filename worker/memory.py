@@ -1,0 +1,112 @@
+"""What a branch knows of the tasks before it, kept in memory while it stays on this worker.
+
+A branch that runs step after step in place reads nothing back. What was recorded elsewhere (a
+fork's results on another worker, the branches of a join) is read once, when a task asks for
+it, and shared by all branches of the same fork.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from shared.database import Database
+from shared.flow import Flow
+from shared.ids import FlowRunId
+from shared.queries.results import StoredResult, earlier_results, joined_data, task_and_data
+from shared.store.branches import Visit
+from shared.tasks import EarlierResult, Json
+
+_KEPT_SNAPSHOTS = 256
+
+
+@dataclass(slots=True)
+class Memory:
+    """The results before a branch's present visit."""
+
+    before: Mapping[str, StoredResult] = field(default_factory=dict)
+    """Shared with other branches of the same fork; never changed."""
+    own: dict[str, StoredResult] = field(default_factory=dict)
+    """Of this branch since then."""
+    previous: bytes | None = None
+    joined: Mapping[str, bytes | None] | None = None
+    """Instead of ``previous``, at a join that merged several branches."""
+    is_complete: bool = True
+    """False while it must still be read."""
+
+    def add(self, task: str, result: StoredResult) -> None:
+        """Remember what the branch's last visit came to."""
+        self.own[task] = result
+        self.previous, self.joined = result.data, None
+
+    def flattened(self) -> Mapping[str, StoredResult]:
+        """Everything, as what the heads of a fork start with."""
+        return {**self.before, **self.own} if self.own else self.before
+
+    def previous_json(self) -> Json:
+        """The ``previous`` of the task's context."""
+        if self.joined is not None:
+            return {task: _load(data) for task, data in self.joined.items()}
+        return _load(self.previous)
+
+    def results(self) -> dict[str, EarlierResult]:
+        """The ``tasks`` of the task's context."""
+        return {task: _to_result(stored) for task, stored in self.flattened().items()}
+
+
+class Memories:
+    """Reads what branches do not know."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._snapshots: OrderedDict[tuple[str, str | None], Memory] = OrderedDict()
+
+    async def complete(self, memory: Memory, visit: Visit, flow: Flow) -> None:
+        """Read what is missing from ``memory`` for ``visit``."""
+        if memory.is_complete:
+            return
+        key = (visit.previous_id or visit.flow_run_id, visit.joined_by)
+        snapshot = self._snapshots.get(key)
+        if snapshot is None:
+            snapshot = await asyncio.to_thread(self._read, visit, flow)
+            self._snapshots[key] = snapshot
+            if len(self._snapshots) > _KEPT_SNAPSHOTS:
+                self._snapshots.popitem(last=False)
+        memory.before = snapshot.before
+        memory.own = {}
+        memory.previous, memory.joined = snapshot.previous, snapshot.joined
+        memory.is_complete = True
+
+    def _read(self, visit: Visit, flow: Flow) -> Memory:
+        run = FlowRunId(visit.flow_run_id)
+        memory = Memory()
+        with self._database.read() as connection:
+            before = flow.graph.ancestors(visit.task)
+            if visit.previous_id is not None:
+                found = task_and_data(connection, visit.previous_id)
+                if found is not None:
+                    source, memory.previous = found
+                    # The heads of a fork share what was before them: what their source knew.
+                    before = flow.graph.ancestors(source) | {source}
+            if visit.joined_by is not None:
+                joined = joined_data(connection, run, visit.joined_by)
+                before = flow.graph.ancestors(visit.task)
+                if len(joined) > 1:
+                    memory.joined = joined
+            memory.before = earlier_results(connection, run, before) if before else {}
+        return memory
+
+
+def _to_result(stored: StoredResult) -> EarlierResult:
+    return EarlierResult(
+        success=None if stored.error is not None else stored.success,
+        data=_load(stored.data),
+        error=_load(stored.error),
+        iteration=stored.iteration,
+    )
+
+
+def _load(data: bytes | None) -> Json:
+    return None if data is None else orjson.loads(data)

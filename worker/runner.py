@@ -1,0 +1,304 @@
+"""Runs the branches that this worker holds, step after step.
+
+One asyncio task a branch: run the visit's task, record what it came to together with the
+start of what follows, go on. What else the record started here (heads of a fork, a join that
+fired) becomes a branch of its own. A branch that was taken away is dropped without a word.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from shared.database import Database
+from shared.definition import FlowDefinition
+from shared.errors import DatabaseUnavailable, FlowManagerError
+from shared.events import Publisher
+from shared.flow import Flow, FlowCache, prepare_flow
+from shared.ids import BranchId, FlowRunId, WorkerId
+from shared.lease_clock import LeaseClock
+from shared.queries.results import StoredResult, definition_content
+from shared.queue import Ringer
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.status import Reason
+from shared.store.books import Recorded, Step, StepLog
+from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
+from shared.store.steps import record_steps
+from shared.tasks import Json
+from shared.writer import Writer
+from worker.execution import AttemptResult, Execution, Executor
+from worker.memory import Memories, Memory
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 0.2
+"""Between two tries to record while the database is away."""
+
+
+@dataclass(slots=True, eq=False)
+class RunningBranch:
+    """A branch that this worker runs now."""
+
+    visit: Visit
+    run: ClaimedRun
+    flow: Flow | None
+    memory: Memory
+    is_suspect: bool = False
+    is_dropped: bool = False
+    """Its claim was taken away: nothing of it is recorded or released any more."""
+    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
+
+
+class Runner:
+    """The branches of one worker."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: WorkerId,
+        settings: Settings,
+        database: Database,
+        writer: Writer,
+        registry: Registry,
+        clock: LeaseClock,
+        ringer: Ringer,
+        publisher: Publisher,
+    ) -> None:
+        self.worker_id = worker_id
+        self.peers = 1
+        """Live workers, this one included."""
+        self.slot_freed = asyncio.Event()
+        """Set whenever a branch ends here."""
+        self._settings = settings
+        self._database = database
+        self._writer = writer
+        self._registry = registry
+        self._clock = clock
+        self._ringer = ringer
+        self._publisher = publisher
+        self._executor = Executor(registry, settings)
+        self._memories = Memories(database)
+        self._flows = FlowCache()
+        self._branches: dict[BranchId, RunningBranch] = {}
+        self._is_stopping = False
+
+    @property
+    def room(self) -> int:
+        """How many more branches this worker may run."""
+        if self._is_stopping:
+            return 0
+        return max(0, self._settings.worker_concurrency - len(self._branches))
+
+    @property
+    def task_types(self) -> Collection[str]:
+        """What this worker begins; nothing while it stops."""
+        return frozenset() if self._is_stopping else self._registry.names()
+
+    @property
+    def holds_suspect(self) -> bool:
+        """Whether a branch runs here that has cost other workers their lives."""
+        return any(branch.is_suspect for branch in self._branches.values())
+
+    @property
+    def claims(self) -> dict[BranchId, int]:
+        """The branches that run here, with their claims."""
+        return {branch_id: b.visit.claim for branch_id, b in self._branches.items()}
+
+    def start(self, claimed: Iterable[Claimed], *, suspects: bool = False) -> None:
+        """Run branches that were claimed for this worker."""
+        for item in claimed:
+            visit = item.visit
+            # Nothing was before the first visit of a run; everything else must be looked up.
+            fresh = visit.previous_id is None and visit.joined_by is None
+            memory = Memory(is_complete=fresh)
+            self._run(RunningBranch(visit, item.run, None, memory, is_suspect=suspects))
+
+    def drop(self, branch_ids: Iterable[BranchId]) -> None:
+        """Stop running branches that are no longer ours."""
+        for branch_id in branch_ids:
+            branch = self._branches.get(branch_id)
+            if branch is not None and branch.task is not None:
+                branch.is_dropped = True
+                branch.task.cancel()
+
+    def drop_runs(self, flow_run_ids: Collection[str]) -> None:
+        """Stop the branches of cancelled runs."""
+        wanted = set(flow_run_ids)
+        self.drop([i for i, b in self._branches.items() if b.visit.flow_run_id in wanted])
+
+    def drop_all(self) -> None:
+        """Stop everything: this worker was declared lost."""
+        self.drop(list(self._branches))
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let running tasks end in their grace; give back what has not ended by then."""
+        self._is_stopping = True
+        tasks = [branch.task for branch in self._branches.values() if branch.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+        tasks = [task for task in tasks if not task.done()]
+        self._executor.stop_seconds = 1.0
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+        self._executor.close()
+
+    def _run(self, branch: RunningBranch) -> None:
+        name = f"branch {branch.visit.branch_id}"
+        self._branches[branch.visit.branch_id] = branch
+        branch.task = asyncio.get_running_loop().create_task(self._keep_running(branch), name=name)
+        branch.task.add_done_callback(lambda task: self._forget(branch, task))
+
+    def _forget(self, branch: RunningBranch, task: "asyncio.Task[None]") -> None:
+        branch_id = branch.visit.branch_id
+        if self._branches.get(branch_id) is branch:
+            del self._branches[branch_id]
+        self.slot_freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The heartbeat finds the branch held and not running, and frees it.
+            _log.error("branch_broke_off", branch_id=branch_id, exc_info=error)
+
+    async def _keep_running(self, branch: RunningBranch) -> None:
+        try:
+            if branch.flow is None:
+                branch.flow = await self._flow_of(branch.run.definition_hash)
+            going_on: Visit | None = branch.visit
+            while going_on is not None:
+                branch.visit = going_on
+                going_on = await self._step(branch, branch.flow)
+        except asyncio.CancelledError:
+            if not branch.is_dropped:
+                await asyncio.shield(self._release(branch))
+            raise
+
+    async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
+        visit = branch.visit
+        result = await self._executor.execute(await self._execution(branch, flow))
+        recorded = await self._record(branch, flow, result)
+        if not recorded.accepted:
+            _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
+            return None
+        if recorded.ended is not None:
+            self._publisher.run_ended([visit.flow_run_id])
+        if recorded.ready:
+            self._ringer.ring(recorded.ready, chunks=self.peers)
+        if result.kind in ("success", "failure"):
+            stored = StoredResult(result.kind == "success", result.data, None, visit.iteration)
+            branch.memory.add(visit.task, stored)
+        return self._spread(branch, flow, recorded.started)
+
+    def _spread(
+        self, branch: RunningBranch, flow: Flow, started: Iterable[Visit]
+    ) -> Visit | None:
+        """Run what a step began; the visit with which its own branch goes on is returned."""
+        going_on: Visit | None = None
+        before = None
+        for visit in started:
+            here = self._branches.get(visit.branch_id)
+            if visit.joined_by is not None:
+                memory = Memory(is_complete=False)
+            elif visit.branch_id == branch.visit.branch_id:
+                memory = branch.memory
+            else:
+                if before is None:
+                    before = branch.memory.flattened()
+                memory = Memory(
+                    before=before,
+                    previous=branch.memory.previous,
+                    is_complete=branch.memory.is_complete,
+                )
+            if here is branch:
+                branch.memory = memory
+                going_on = visit
+            else:
+                self._run(RunningBranch(visit, branch.run, flow, memory))
+        return going_on
+
+    async def _execution(self, branch: RunningBranch, flow: Flow) -> Execution:
+        visit, task = branch.visit, flow.tasks[branch.visit.task]
+        tasks, previous = {}, None
+        if self._registry.get(visit.task_type).needs_results:
+            await self._memories.complete(branch.memory, visit, flow)
+            tasks, previous = branch.memory.results(), branch.memory.previous_json()
+        return Execution(
+            task_type=visit.task_type,
+            name=visit.task,
+            params=task.params,
+            input=_load(branch.run.input),
+            tasks=tasks,
+            previous=previous,
+            run_id=visit.flow_run_id,
+            flow_id=branch.run.flow_id,
+            branch=visit.path,
+            attempt=visit.attempt,
+            iteration=visit.iteration,
+            idempotency_key=f"{visit.flow_run_id}:{visit.task}:{visit.iteration}",
+            timeout_seconds=task.timeout,
+            resumed=visit.resumed,
+        )
+
+    async def _record(
+        self, branch: RunningBranch, flow: Flow, result: AttemptResult
+    ) -> Recorded:
+        """Record a finished visit, however long the database is away."""
+        assert result.kind != "cancelled"
+        step = Step(
+            visit=branch.visit,
+            flow=flow,
+            worker_id=self.worker_id,
+            kind=result.kind,
+            task_types=self.task_types,
+            lease_now=self._clock.now(),
+            data=result.data,
+            error=result.error,
+            reason=result.reason,
+            wake_at=result.wake_at,
+            logs=[StepLog(line.at, line.level, line.message) for line in result.logs],
+            keep=self._share(branch, flow),
+        )
+        while True:
+            try:
+                return await self._writer.call(record_steps, step)
+            except DatabaseUnavailable as error:
+                _log.warning("record_delayed", task=step.task, error=str(error))
+                if self._is_stopping:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _share(self, branch: RunningBranch, flow: Flow) -> int:
+        """How many heads of a fork to go on with here: a fair share, if there is room."""
+        number = flow.graph.numbers[branch.visit.task]
+        widest = max(len(flow.graph.success[number]), len(flow.graph.failure[number]))
+        return min(-(-widest // max(1, self.peers)), self.room + 1) if widest > 1 else 1
+
+    async def _release(self, branch: RunningBranch) -> None:
+        visit = branch.visit
+        release = Release(visit.branch_id, visit.claim, visit.task_run_id, self._clock.now())
+        try:
+            if await self._writer.call(release_branches, release):
+                self._ringer.ring([visit.branch_id])
+        except FlowManagerError as error:
+            # It is freed when our lease has passed.
+            _log.warning("release_failed", branch_id=visit.branch_id, error=str(error))
+
+    async def _flow_of(self, definition_hash: str) -> Flow:
+        flow = self._flows.get(definition_hash)
+        if flow is None:
+            flow = self._flows.add(await asyncio.to_thread(self._load_flow, definition_hash))
+        return flow
+
+    def _load_flow(self, definition_hash: str) -> Flow:
+        with self._database.read() as connection:
+            content = definition_content(connection, definition_hash)
+        return prepare_flow(FlowDefinition.model_validate_json(content), definition_hash)
+
+
+def _load(data: bytes | None) -> Json:
+    return None if data is None else orjson.loads(data)
+
+
+__all__ = ["FlowRunId", "Reason", "Runner", "RunningBranch"]
