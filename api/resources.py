@@ -1,7 +1,8 @@
 """What the calls of one process share, opened and closed together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,9 +10,9 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from api.reading import Reader
-from api.schema import SchemaKeeper
 from api.statistics import Statistics
 from api.submission import Submissions
+from api.upgrading import Upgrade
 from api.worker_view import WorkerView
 from shared.database import create_database
 from shared.events import Publisher, RunEndings, Subscriber
@@ -38,7 +39,7 @@ class Resources:
     workers: WorkerView
     submissions: Submissions
     statistics: Statistics
-    schema: SchemaKeeper
+    upgrade: Upgrade
 
 
 def resources_of(request: Request) -> Resources:
@@ -73,14 +74,21 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         workers=workers,
         submissions=Submissions(workers, settings),
         statistics=Statistics(reader, clock),
-        schema=SchemaKeeper(settings),
+        upgrade=Upgrade(settings),
     )
-    writer.start()
-    async with resources.schema, ringer, endings, subscriber:
-        try:
-            yield resources
-        finally:
-            pass
+    async with AsyncExitStack() as stack:
+        stack.callback(database.close)
+        stack.callback(reader.close)
+        # Whoever still waits is let go first, then all is written, then rung for.
+        for part in (resources.upgrade, ringer):
+            stack.push_async_callback(part.close)
+            await part.start()
+        writer.start()
+        stack.push_async_callback(asyncio.to_thread, writer.close)
+        for part in (subscriber, endings):
+            stack.push_async_callback(part.close)
+            await part.start()
+        yield resources
 
 
 def _ended(connection: Connection, flow_run_ids: Sequence[FlowRunId]) -> list[FlowRunId]:

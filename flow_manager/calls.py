@@ -75,7 +75,9 @@ def get_run(flow_run_id: str, *, wait_seconds: float = 0) -> Call[Run]:
     return Call("GET", path, _read_run, query=query, wait_seconds=wait_seconds)
 
 
-def get_run_if_changed(flow_run_id: str, version: str | None) -> Call[tuple[Run | None, str]]:
+def get_run_if_changed(
+    flow_run_id: str, version: str | None
+) -> Call[tuple[Run | None, str | None]]:
     """One run and its version; no run where it still is at ``version``."""
     headers = {"If-None-Match": version} if version else {}
     return Call("GET", f"/flows/{_segment(flow_run_id)}", _read_change, headers=headers)
@@ -134,8 +136,8 @@ def _read_run(response: httpx2.Response) -> Run:
     return Run.model_validate_json(response.content)
 
 
-def _read_change(response: httpx2.Response) -> tuple[Run | None, str]:
-    version = response.headers.get("ETag", "")
+def _read_change(response: httpx2.Response) -> tuple[Run | None, str | None]:
+    version = response.headers.get("ETag")
     if response.status_code == HTTPStatus.NOT_MODIFIED:
         return None, version
     return _read_run(response), version

@@ -41,9 +41,8 @@ def run_demo(settings: Settings, port: int, *, stays: bool) -> int:
             "checkout with `make demo`, or try `flow-manager dev`"
         )
     console = Console(highlight=False)
-    # A demo stands for itself, whatever this shell is configured for.
+    # It brings a database and a Valkey of its own, whatever this shell is configured for.
     own = settings.model_copy(update={"task_modules": (str(tasks),)})
-    own.model_fields_set.difference_update({"database_url", "redis_url"})
     with tempfile.TemporaryDirectory(prefix="flow-manager-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "service.log"
         plan = Plan(

@@ -115,7 +115,7 @@ class TaskContext:
     """Results of the tasks that ran before, by name. Empty where ``needs_results`` is false."""
     previous: Json = None
     """``data`` of the task before in this branch; behind a join a dictionary of the joined
-    tasks' data by their names."""
+    tasks' data by their names. None where ``needs_results`` is false."""
     item: Json = None
     """The item of a ``for_each``."""
     index: int | None = None
@@ -177,7 +177,8 @@ class BaseTask:
     Params: ClassVar[type[BaseModel] | None] = None
     """What ``params`` must look like. Checked before ``run`` is called."""
     needs_results: ClassVar[bool] = True
-    """False where ``context.tasks`` is never read: they need not be loaded then."""
+    """False where neither ``context.tasks`` nor ``context.previous`` is ever read: they need
+    not be loaded then, and are empty."""
 
     run_is_async: ClassVar[bool] = True
     """Read off ``run``: a synchronous one is run on a thread."""

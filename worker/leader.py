@@ -36,7 +36,6 @@ class Round:
     worker_id: WorkerId
     lease_now: float
     settings: Settings
-    was_leading: bool
     prunes: bool
 
 
@@ -64,10 +63,10 @@ def _look_around(connection: Connection, item: Round) -> Report:
     if not report.is_leading:
         return report
     report.lost = workers.declare_lost(connection, item.lease_now, lease)
-    if report.lost or not item.was_leading:
+    if report.lost:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
-        report.failed = upkeep.give_up(connection, settings.max_losses)
+    report.failed = upkeep.give_up(connection, settings.max_losses)
     report.woken = upkeep.wake_due(connection, item.lease_now)
     if item.prunes:
         now = datetime.now(UTC)
@@ -113,9 +112,7 @@ class Leader:
             await asyncio.sleep(self._settings.sweep_seconds)
 
     async def _round(self, *, prunes: bool) -> Report:
-        item = Round(
-            self._worker_id, self._clock.now(), self._settings, self._is_leading, prunes
-        )
+        item = Round(self._worker_id, self._clock.now(), self._settings, prunes)
         try:
             report = await self._writer.call(look_around, item)
         except FlowManagerError as error:

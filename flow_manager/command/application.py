@@ -1,5 +1,8 @@
 """All commands, under their names and in the order in which ``--help`` shows them."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import typer
 
 from flow_manager.command import database, definitions, diagnosis, installation, processes, runs
@@ -12,6 +15,9 @@ application = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+# Any: a command may take whatever options it declares.
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 _EPILOG = "Every name that `flow-manager config` lists is an option here, too: --lease-seconds 6"
@@ -28,14 +34,15 @@ def _version(
         raise typer.Exit
 
 
-for name, function in (
-    ("dev", processes.dev),
-    ("demo", processes.demo),
-    ("api", processes.api),
-    ("worker", processes.worker),
-):
-    application.command(name, context_settings=_SETTINGS, epilog=_EPILOG)(function)
+def _with_settings(name: str, group: typer.Typer) -> Callable[[_Command], _Command]:
+    """A command whose further options are settings."""
+    return group.command(name, context_settings=_SETTINGS, epilog=_EPILOG)
 
+
+_with_settings("dev", application)(processes.dev)
+_with_settings("demo", application)(processes.demo)
+_with_settings("api", application)(processes.api)
+_with_settings("worker", application)(processes.worker)
 application.command("run")(runs.run)
 application.command("validate")(definitions.validate)
 application.command("runs")(runs.list_runs)
@@ -44,13 +51,13 @@ application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
 application.command("tasks")(installation.tasks)
 application.command("workers")(installation.workers)
-application.command("doctor", context_settings=_SETTINGS, epilog=_EPILOG)(diagnosis.doctor)
-application.command("config", context_settings=_SETTINGS, epilog=_EPILOG)(installation.config)
+_with_settings("doctor", application)(diagnosis.doctor)
+_with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)
 
 _database = typer.Typer(
     help="The database's schema and copies.", no_args_is_help=True, rich_markup_mode=None
 )
-for name, function in (("upgrade", database.upgrade), ("backup", database.backup)):
-    _database.command(name, context_settings=_SETTINGS, epilog=_EPILOG)(function)
+_with_settings("upgrade", _database)(database.upgrade)
+_with_settings("backup", _database)(database.backup)
 application.add_typer(_database, name="db")

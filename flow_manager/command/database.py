@@ -24,7 +24,9 @@ def upgrade(
 
 def backup(
     context: typer.Context,
-    file: Path = typer.Argument(help="The copy; it must not exist yet.", show_default=False),
+    file: Path = typer.Option(
+        ..., "--to", help="The copy; it must not exist yet.", show_default=False
+    ),
 ) -> None:
     """Copy a SQLite database, consistently, while the service goes on.
 

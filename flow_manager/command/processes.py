@@ -69,8 +69,16 @@ def dev(
     from flow_manager.development.supervisor import Plan, run_service
 
     settings = settings_of(context, task_modules=tasks)
+    given = settings.model_fields_set
     plan = Plan(
-        settings, port, data.absolute(), workers, _say, overrides=read_overrides(context.args)
+        settings=settings,
+        port=port,
+        data=data.absolute(),
+        workers=workers,
+        say=_say,
+        database_url=settings.database_url if "database_url" in given else None,
+        redis_url=settings.redis_url.get_secret_value() if "redis_url" in given else None,
+        overrides=read_overrides(context.args),
     )
 
     async def announce() -> None:

@@ -38,15 +38,10 @@ def follow(runs: Iterable[Run], console: Console) -> Run:
     Where the output is no terminal, only the last state is printed.
     """
     last: Run | None = None
-    if not console.is_terminal:
-        for last in runs:
-            pass
-        assert last is not None
-        console.print(draw(last, console))
-        return last
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         for last in runs:
-            live.update(draw(last, console), refresh=True)
+            if console.is_terminal or last.is_over:
+                live.update(draw(last, console), refresh=True)
     assert last is not None
     return last
 

@@ -7,7 +7,6 @@ nothing, but the API until it answers for the first time.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import signal
@@ -18,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from flow_manager.development.places import database_file, database_url, redis_url, socket_path
 from flow_manager.development.process import PYTHON, Death, KeptProcess
 from flow_manager.development.valkey import (
     end_orphan,
     server_command,
     server_program,
-    socket_path,
 )
 from shared.errors import FlowManagerError, InvalidSettings, Unavailable
 from shared.settings import Settings
@@ -36,6 +35,8 @@ PROBE_SECONDS = 0.05
 STOP_MARGIN_SECONDS = 5.0
 """What a process may take beyond its tasks' grace before it is killed."""
 VALKEY_STOP_SECONDS = 5.0
+DECLARE_SECONDS = 10.0
+"""What it may take to declare a worker lost."""
 
 Say = Callable[[str], None]
 
@@ -45,13 +46,16 @@ class Plan:
     """What is to run, and where."""
 
     settings: Settings
-    """As given by the user; where they name no database or Redis, we bring our own."""
     port: int
     data: Path
     """The folder of everything that is kept; absolute."""
     workers: int
     say: Say
     """Tells the user one line."""
+    database_url: str | None = None
+    """The user's database; None for a SQLite file in the data folder."""
+    redis_url: str | None = None
+    """The user's Redis; None for a Valkey of our own."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Settings given as options, which the processes are to have, too."""
     log: Path | None = None
@@ -149,12 +153,12 @@ class _Service:
         if self._stop.is_set():
             return
         workers = [
-            self._process(f"worker-{number + 1}", [*PYTHON, "worker"])
+            self._process(f"worker-{number + 1}", [*PYTHON, "worker"], self.output)
             for number in range(self.plan.workers)
         ]
         # Workers first: they start side by side with the API, which takes longest.
         api = [*PYTHON, "api", "--host", HOST, "--port", str(self.plan.port)]
-        self._kept = [*workers, self._process("api", api)]
+        self._kept = [*workers, self._process("api", api, self.output)]
         async with asyncio.TaskGroup() as group:
             for process in self._kept:
                 group.create_task(process.keep())
@@ -168,7 +172,7 @@ class _Service:
         """Wait until the service answers, let the caller use it, and stop where it says so."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not await answers(self.plan.port):
+                while not await answers(self.plan.port):  # noqa: ASYNC110  # no event tells
                     await asyncio.sleep(PROBE_SECONDS)
         except TimeoutError:
             self._fail(f"the service was not ready within {START_SECONDS:.0f} s")
@@ -184,7 +188,7 @@ class _Service:
 
         An older one is brought up to date by whichever process comes first, under a lock.
         """
-        if not self.plan.settings.is_sqlite or (self.plan.data / "flow.db").exists():
+        if self.plan.database_url is not None or database_file(self.plan.data).exists():
             return
         command = [*PYTHON, "flow_manager.command", "db", "upgrade", "--quiet"]
         process = await asyncio.create_subprocess_exec(
@@ -196,28 +200,32 @@ class _Service:
     @asynccontextmanager
     async def _valkey(self) -> AsyncIterator[None]:
         """The embedded Valkey while the block runs, unless the user gave a Redis."""
-        if "redis_url" in self.plan.settings.model_fields_set:
+        if self.plan.redis_url is not None:
             yield
             return
         path = socket_path(self.plan.data)
         end_orphan(path)
         command = server_command(server_program(), path)
-        valkey = self._process("valkey", command, stop_seconds=VALKEY_STOP_SECONDS)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(valkey.keep())
-            try:
-                yield
-            finally:
-                valkey.stop()
+        with (self.plan.data / "valkey.log").open("ab") as log:
+            valkey = self._process("valkey", command, log, stop_seconds=VALKEY_STOP_SECONDS)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(valkey.keep())
+                try:
+                    yield
+                finally:
+                    valkey.stop()
 
     def _process(
-        self, name: str, command: list[str], *, stop_seconds: float | None = None
+        self,
+        name: str,
+        command: list[str],
+        output: IO[bytes] | None,
+        *,
+        stop_seconds: float | None = None,
     ) -> KeptProcess:
         if stop_seconds is None:
             stop_seconds = self.plan.settings.grace_seconds + STOP_MARGIN_SECONDS
-        return KeptProcess(
-            name, command, self.environment, self._when_dead, stop_seconds, self.output
-        )
+        return KeptProcess(name, command, self.environment, self._when_dead, stop_seconds, output)
 
     async def _when_dead(self, death: Death) -> None:
         if death.name == "api" and death.code > 0 and not self.is_ready:
@@ -259,15 +267,18 @@ async def declare_lost(process_id: int, environment: dict[str, str]) -> None:
 
     Only a hint that saves some seconds: where it fails, the lease runs out all the same.
     """
-    with contextlib.suppress(OSError):
-        process = await asyncio.create_subprocess_exec(
-            *(*PYTHON, "worker.lost", str(process_id)),
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        await process.wait()
+    process = await asyncio.create_subprocess_exec(
+        *(*PYTHON, "worker.lost", str(process_id)),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(DECLARE_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
 
 
 async def answers(port: int) -> bool:
@@ -288,19 +299,11 @@ async def answers(port: int) -> bool:
 
 def _environment(plan: Plan) -> dict[str, str]:
     """What the processes are told beyond what we were told ourselves."""
-    settings = plan.settings
     environment = {f"FLOW_{name.upper()}": value for name, value in plan.overrides.items()}
     environment["PYTHONUNBUFFERED"] = "1"
-    if "database_url" not in settings.model_fields_set:
-        environment["FLOW_DATABASE_URL"] = f"sqlite:///{plan.data / 'flow.db'}"
-    else:
-        environment["FLOW_DATABASE_URL"] = settings.database_url
-    if "redis_url" not in settings.model_fields_set:
-        environment["FLOW_REDIS_URL"] = f"unix://{socket_path(plan.data)}"
-    else:
-        environment["FLOW_REDIS_URL"] = settings.redis_url.get_secret_value()
-    if settings.task_modules:
-        environment["FLOW_TASK_MODULES"] = ",".join(settings.task_modules)
+    environment["FLOW_DATABASE_URL"] = plan.database_url or database_url(plan.data)
+    environment["FLOW_REDIS_URL"] = plan.redis_url or redis_url(plan.data)
+    environment["FLOW_TASK_MODULES"] = ",".join(plan.settings.task_modules)
     return environment
 
 

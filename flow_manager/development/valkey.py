@@ -1,26 +1,16 @@
-"""The embedded Valkey of ``flow-manager dev``: where its socket is, and how it is started.
+"""The embedded Valkey of ``flow-manager dev``: which program it is and how it is started.
 
 It keeps nothing on disk: the database is the truth, and what is lost here is found again by
 the workers. It listens on a unix socket in a folder of this user alone, and on no port.
 """
 
 import contextlib
-import hashlib
-import os
-import re
 import socket
-import stat
-import tempfile
 from pathlib import Path
 
 from shared.errors import InvalidSettings
 
-LONGEST_SOCKET_PATH = 100
-"""A unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
 SHUTDOWN_SECONDS = 2.0
-
-_PLAIN = re.compile(r"[A-Za-z0-9._/+-]+")
-"""Paths that stand in a URL as they are."""
 
 
 def server_program() -> Path:
@@ -40,21 +30,6 @@ def server_program() -> Path:
         return Path(get_binary_path())
     except ValkeyServerError as error:
         raise InvalidSettings(f"{error} Give a server as FLOW_REDIS_URL instead.") from error
-
-
-def socket_path(data: Path) -> Path:
-    """Where the server of that data folder listens: in the folder, where its name allows it."""
-    path = data / "valkey.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and _PLAIN.fullmatch(str(path)):
-        return path
-    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"flow-manager-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    # Anybody can make folders here: one of another user's is not to be trusted.
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise InvalidSettings(f"{folder} is not a folder of this user alone: remove it")
-    return folder / "valkey.sock"
 
 
 def server_command(program: Path, path: Path) -> list[str]:

@@ -73,19 +73,19 @@ def _apply(
 
 
 def _carry_out(connection: Connection, books: Books, step: Step, settlement: Settlement) -> None:
-    where = {"run": step.flow_run_id, "task": settlement.join}
+    where = {"w_run": step.flow_run_id, "w_task": settlement.join}
     match settlement.verdict:
         case Verdict.RESET:
             return
         case Verdict.CLOSE:
-            connection.execute(_END_WAITING, {**where, "joined": None, "chosen": []})
+            connection.execute(_END_WAITING, {**where, "w_joined": None, "w_chosen": []})
         case Verdict.FIRE:
             _fire(connection, books, step, settlement.join)
 
 
 def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     """Merge the branches that wait at ``join`` into one, which begins its task."""
-    where = {"run": step.flow_run_id, "task": join}
+    where = {"w_run": step.flow_run_id, "w_task": join}
     waiting = connection.execute(_WAITING, where).all()
     # One that this worker brought here itself goes on in place.
     here = [row for row in waiting if row.id in books.results]
@@ -110,7 +110,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     )
     visit = replace(visit, joined_by=visit.task_run_id)
     connection.execute(
-        _END_WAITING, {**where, "joined": visit.joined_by, "chosen": [chosen.id]}
+        _END_WAITING, {**where, "w_joined": visit.joined_by, "w_chosen": [chosen.id]}
     )
     books.runs[step.flow_run_id].visits += 1
     runs_here = visit.task_type in step.task_types
@@ -159,8 +159,8 @@ _UPDATE = (
 
 # Who waits at a join has no open task run; who sleeps inside a visit has one.
 _AT_JOIN = (
-    branches.c.flow_run_id == bindparam("run"),
-    branches.c.task == bindparam("task"),
+    branches.c.flow_run_id == bindparam("w_run"),
+    branches.c.task == bindparam("w_task"),
     branches.c.state == BranchState.WAITING,
     branches.c.task_run_id.is_(None),
 )
@@ -174,8 +174,8 @@ _WAITING = (
 
 _END_WAITING = (
     update(branches)
-    .where(*_AT_JOIN, branches.c.id.not_in(bindparam("chosen", expanding=True)))
-    .values(state=BranchState.DONE, joined_by=bindparam("joined"))
+    .where(*_AT_JOIN, branches.c.id.not_in(bindparam("w_chosen", expanding=True)))
+    .values(state=BranchState.DONE, joined_by=bindparam("w_joined"))
 )
 
 _FIRE = (

@@ -43,7 +43,8 @@ def test_every_task_of_a_definition_is_registered_and_takes_its_params(path: Pat
 
 def test_the_media_example_meets_at_publish() -> None:
     definition, _ = read(EXAMPLES / "media.json")
-    assert "publish" in prepare_flow(definition, "").graph.joins
+    graph = prepare_flow(definition, "").graph
+    assert [graph.names[number] for number in graph.joins] == ["publish"]
 
 
 async def test_the_branches_of_the_media_example(executor: Executor) -> None:

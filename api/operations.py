@@ -1,0 +1,221 @@
+"""What the OpenAPI document tells about each call: its answers, their headers, an example each.
+
+The calls read their requests and write their answers themselves, so nothing of this costs
+anything at run time.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+from api import examples
+
+_Object = dict[str, Any]
+
+
+class Operation(TypedDict, total=False):
+    """Arguments of a route's decorator."""
+
+    tags: list[str]
+    summary: str
+    status_code: int
+    responses: dict[int | str, _Object]
+    openapi_extra: _Object
+
+
+_TITLES = {
+    400: "The body is not JSON, or JSON that is refused: with line and column.",
+    404: "There is no such run.",
+    408: "The body did not come in time.",
+    409: "The run's state forbids it.",
+    413: "The body is too large.",
+    415: "The body is not `application/json`.",
+    422: "Something does not fit; every place is named.",
+    503: "The database does not answer; try again after `Retry-After` seconds.",
+}
+
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "Answer once the run ended, or after so many seconds (at most 60).",
+    "schema": {"type": "number", "minimum": 0},
+    "example": 20,
+}
+_RUN_ID = {
+    "name": "flow_run_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+    "example": examples.RUN_ID,
+}
+
+
+def _header(name: str, description: str, example: str) -> _Object:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+def _shape(name: str) -> _Object:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(
+    description: str, shape: str, example: object, headers: Mapping[str, str] | None = None
+) -> _Object:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": _shape(shape), "example": example}},
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in (headers or {}).items()
+        },
+    }
+
+
+def _problems(*statuses: int) -> dict[int | str, _Object]:
+    return {
+        status: {
+            "description": _TITLES[status],
+            "content": {
+                "application/problem+json": {
+                    "schema": _shape("Problem"),
+                    "example": examples.problem(HTTPStatus(status)),
+                }
+            },
+        }
+        for status in statuses
+    }
+
+
+def _body(**shapes: str) -> _Object:
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [_shape(shape) for shape in shapes.values()]},
+                "examples": {
+                    name: {"value": examples.BODIES[name]} for name in shapes
+                },
+            }
+        },
+    }
+
+
+def _operation(
+    tag: str,
+    summary: str,
+    answers: dict[int | str, _Object],
+    problems: Sequence[int],
+    **extra: object,
+) -> Operation:
+    return {
+        "tags": [tag],
+        "summary": summary,
+        "status_code": min(int(status) for status in answers),
+        "responses": answers | _problems(*problems),
+        "openapi_extra": extra,
+    }
+
+
+_BODY_PROBLEMS = (400, 408, 413, 415, 422, 503)
+_LOCATION = {"Location": "The path of the run."}
+
+SUBMIT = _operation(
+    "runs",
+    "Start a run",
+    {
+        200: _answer(
+            "The run ended within the wait, or the idempotency key gave it before.",
+            "SubmitAnswer",
+            examples.RUN,
+            _LOCATION | {"Idempotent-Replayed": "`true` where the key gave the run again."},
+        ),
+        202: _answer("The run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
+    },
+    _BODY_PROBLEMS,
+    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
+    parameters=[
+        _WAIT,
+        _header("Prefer", "`wait=SECONDS`: the same as `?wait=` (RFC 7240).", "wait=20"),
+        _header("Idempotency-Key", "The same key and body give the same run again.", "order-17"),
+    ],
+)
+LIST_RUNS = _operation(
+    "runs",
+    "List runs",
+    {200: _answer("A page of runs, the newest first.", "RunPage", examples.RUN_PAGE)},
+    (422, 503),
+)
+GET_RUN = _operation(
+    "runs",
+    "Look at a run",
+    {
+        200: _answer(
+            "The run.", "Run", examples.RUN, {"ETag": "Changes whenever the run does."}
+        ),
+        304: {"description": "Nothing has changed since the state of `If-None-Match`."},
+    },
+    (404, 422, 503),
+    parameters=[
+        _RUN_ID,
+        _WAIT,
+        _header("If-None-Match", "The `ETag` of the state that is known.", 'W/"5d41402a"'),
+    ],
+)
+LIST_TASK_RUNS = _operation(
+    "runs",
+    "List the task runs of a run",
+    {200: _answer("A page of task runs.", "TaskRunPage", examples.TASK_RUN_PAGE)},
+    (404, 422, 503),
+    parameters=[_RUN_ID],
+)
+CANCEL = _operation(
+    "runs",
+    "Cancel a run",
+    {202: _answer("It is cancelled.", "AcceptedRun", examples.CANCELLED, _LOCATION)},
+    (400, 404, 408, 409, 413, 415, 422, 503),
+    parameters=[_RUN_ID],
+)
+VALIDATE = _operation(
+    "definitions",
+    "Judge a definition without running it",
+    {200: _answer("What is wrong, what is doubtful, and what it means.", "Verdict",
+                  examples.VERDICT)},
+    (400, 408, 413, 415, 422, 503),
+    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
+)
+LIST_TASK_TYPES = _operation(
+    "workers",
+    "List the registered task types",
+    {200: _answer("The task types.", "TaskTypeList", examples.TASK_TYPES)},
+    (503,),
+)
+LIST_WORKERS = _operation(
+    "workers",
+    "List the workers",
+    {200: _answer("The workers, the newest first.", "WorkerList", examples.WORKERS)},
+    (422, 503),
+)
+STATS = _operation(
+    "workers",
+    "Counts, queue depth, throughput and latencies",
+    {200: _answer("The figures.", "Stats", examples.STATS)},
+    (503,),
+)
+LIVE = _operation(
+    "health",
+    "Whether the process answers",
+    {200: _answer("It does.", "Alive", {"status": "alive"})},
+    (),
+)
+READY = _operation(
+    "health",
+    "Whether runs can be accepted",
+    {200: _answer("They can.", "Ready", examples.READY)},
+    (503,),
+)

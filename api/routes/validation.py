@@ -1,0 +1,80 @@
+"""``POST /flows/validate``: everything that can be said about a definition without running it."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import json_answer
+from api.bodies import read_body
+from api.operations import VALIDATE
+from api.representations import dump
+from api.resources import resources_of
+from shared.errors import Finding, InvalidDefinition
+from shared.flow import Flow
+from shared.status import Outcome
+
+router = APIRouter()
+
+
+@router.post("/flows/validate", response_model=None, **VALIDATE)
+async def validate(request: Request) -> Response:
+    """Judge a definition. What is wrong with it is the answer, not an error."""
+    resources = resources_of(request)
+    body = await read_body(request, resources.settings)
+    try:
+        validated = await resources.submissions.validate(body)
+    except InvalidDefinition as error:
+        return json_answer(_verdict(error.findings, (), None))
+    return json_answer(_verdict(validated.errors, validated.warnings, validated.flow))
+
+
+def _verdict(
+    errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow | None
+) -> bytes:
+    return dump(
+        {
+            "valid": not errors,
+            "errors": [_finding(finding) for finding in errors],
+            "warnings": [_finding(finding) for finding in warnings],
+            "graph": None if flow is None else _graph(flow),
+        }
+    )
+
+
+def _finding(finding: Finding) -> dict[str, str | None]:
+    return {
+        "pointer": finding.pointer,
+        "code": finding.code,
+        "message": finding.message,
+        "suggestion": finding.suggestion,
+    }
+
+
+def _graph(flow: Flow) -> dict[str, object]:
+    """The tasks that can be reached, and who can follow whom after which outcome."""
+    graph = flow.graph
+    followers = ((Outcome.SUCCESS, graph.success), (Outcome.FAILURE, graph.failure))
+    return {
+        "start_task": graph.names[graph.start],
+        "tasks": [
+            {
+                "name": graph.names[number],
+                "type": flow.tasks[graph.names[number]].task_type,
+                "is_join": bool(graph.bits[number]),
+            }
+            for number in graph.order
+        ],
+        "edges": [
+            {
+                "source": graph.names[number],
+                "target": graph.names[target],
+                "outcome": outcome,
+                "is_back_edge": (number, target) in graph.back_edges,
+            }
+            for number in graph.order
+            for outcome, following in followers
+            for target in following[number]
+        ],
+    }

@@ -1,0 +1,310 @@
+"""The JSON that goes in and out, as models: for the OpenAPI document and for tests.
+
+Nothing is converted by them at run time: bodies are judged by ``shared.validation``, answers
+are built by ``api.representations``. The tests hold the answers against these models.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from shared.definition import FlowDefinition
+from shared.status import Outcome, RunStatus, TaskRunStatus
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class SubmittedFlow(_Shape):
+    """A definition and the input of its run."""
+
+    flow: FlowDefinition
+    input: JsonValue = None
+    """Any JSON; tasks read it as `context.input`."""
+
+
+class Links(_Shape):
+    """Where to go on from a run."""
+
+    self: str
+    tasks: str
+    cancel: str
+
+
+class AcceptedRun(_Shape):
+    """A run that was accepted, or cancelled."""
+
+    flow_run_id: str
+    flow_id: str
+    status: RunStatus
+    links: Links
+
+
+class RunError(_Shape):
+    """Why a run failed: what its task raised, or the limit it passed."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    type: str
+    message: str
+    task: str | None = None
+    traceback: str | None = None
+
+
+class TaskRun(_Shape):
+    """One attempt at one visit of a task."""
+
+    task_run_id: str
+    name: str
+    type: str
+    branch: str
+    """A readable path: `main`, `main/split:resize`."""
+    iteration: int
+    """Counts the visits of this task in the run, from 1."""
+    index: int | None
+    """The item's place, for an item of a list."""
+    attempt: int
+    status: TaskRunStatus
+    success: bool | None
+    """What the task said; null while it runs, and where it raised or was cancelled."""
+    reason: str | None
+    """Why it did not simply succeed."""
+    data: JsonValue
+    error: RunError | None
+    """Filled by an exception only."""
+    started_at: datetime
+    finished_at: datetime | None
+    duration_ms: float | None
+    worker: str | None
+
+
+class LogLine(_Shape):
+    """One line that a task logged."""
+
+    at: datetime
+    level: str
+    task: str
+    message: str
+
+
+class RunSummary(_Shape):
+    """A run as lists show it."""
+
+    flow_run_id: str
+    flow_id: str
+    name: str
+    status: RunStatus
+    outcome: Outcome | None
+    """Whether every branch ended after a success; null while it runs."""
+    error: RunError | None
+    tags: list[str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: float | None
+    links: Links
+
+
+class Run(RunSummary):
+    """A run with everything that belongs to it."""
+
+    input: JsonValue
+    output: JsonValue
+    path: list[str]
+    """The names of `tasks`: the way the run took."""
+    tasks: list[TaskRun]
+    """In the order of their start; the first 1,000."""
+    tasks_truncated: bool
+    """Whether there are more, at `links.tasks`."""
+    logs: list[LogLine]
+    """The last 1,000."""
+    logs_truncated: bool
+    definition: JsonValue
+    parent_flow_run_id: str | None
+
+
+class RunPage(_Shape):
+    """Some runs."""
+
+    flows: list[RunSummary]
+    next_cursor: str | None
+    """Give it as `cursor` to get the next page; null on the last one."""
+
+
+class TaskRunPage(_Shape):
+    """Some task runs."""
+
+    tasks: list[TaskRun]
+    next_cursor: str | None
+
+
+class Finding(_Shape):
+    """One thing wrong, or doubtful."""
+
+    pointer: str
+    """RFC 6901 pointer into the body; `/query/NAME` or `/header/NAME` for a parameter."""
+    code: str
+    message: str
+    suggestion: str | None
+
+
+class GraphTask(_Shape):
+    """A task that can be reached."""
+
+    name: str
+    type: str
+    is_join: bool
+    """Whether branches meet here."""
+
+
+class GraphEdge(_Shape):
+    """Who can follow whom."""
+
+    source: str
+    target: str
+    outcome: Outcome
+    is_back_edge: bool
+    """Whether it leads to an earlier task, so that a loop closes."""
+
+
+class FlowGraph(_Shape):
+    """What a definition means."""
+
+    start_task: str
+    tasks: list[GraphTask]
+    edges: list[GraphEdge]
+
+
+class Verdict(_Shape):
+    """What can be said about a definition without running it."""
+
+    valid: bool
+    errors: list[Finding]
+    warnings: list[Finding]
+    graph: FlowGraph | None
+
+
+class TaskType(_Shape):
+    """A registered task type."""
+
+    name: str
+    description: str
+    params_schema: JsonValue
+    """JSON Schema of `params`; null where anything goes."""
+    source: str
+    workers: int
+    """Live workers that run it."""
+
+
+class TaskTypeList(_Shape):
+    """The registered task types."""
+
+    tasks: list[TaskType]
+
+
+class Worker(_Shape):
+    """A worker process."""
+
+    worker_id: str
+    host: str
+    pid: int
+    version: str
+    queues: list[str]
+    state: Literal["live", "stopping", "stopped", "lost"]
+    running: int
+    """Branches that it runs now."""
+    concurrency: int
+    """Branches that it can run at a time."""
+    started_at: datetime
+    seen_at: datetime
+    stopped_at: datetime | None
+
+
+class WorkerList(_Shape):
+    """Worker processes."""
+
+    workers: list[Worker]
+
+
+class Queue(_Shape):
+    """A pool of workers."""
+
+    queue: str
+    depth: int
+    """Branches that wait for one of its workers."""
+
+
+class Throughput(_Shape):
+    """Runs that ended lately."""
+
+    window_seconds: float
+    finished: int
+    finished_per_second: float
+
+
+class Percentiles(_Shape):
+    """From accepted to finished."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class Stats(_Shape):
+    """The figures of the whole installation, at most two seconds old."""
+
+    runs: dict[RunStatus, int]
+    branches: dict[Literal["ready", "running", "waiting"], int]
+    queues: list[Queue]
+    oldest_ready_seconds: float | None
+    """How long the branch waits for a worker that waits longest."""
+    workers: dict[Literal["live", "stopping"], int]
+    throughput: Throughput
+    duration_ms: Percentiles | None
+
+
+class Alive(_Shape):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(_Shape):
+    """Runs can be accepted."""
+
+    status: Literal["ready", "degraded"]
+    """`degraded`: Redis is away, and runs start up to a second later."""
+    checks: dict[Literal["database", "redis"], Literal["ok", "unreachable"]]
+
+
+class Problem(_Shape):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: Annotated[list[Finding], Field(max_length=20)]
+    line: int | None = None
+    """Of a body that is not JSON."""
+    column: int | None = None
+
+
+SHAPES: tuple[type[BaseModel], ...] = (
+    SubmittedFlow,
+    FlowDefinition,
+    AcceptedRun,
+    Run,
+    RunPage,
+    TaskRunPage,
+    Verdict,
+    TaskTypeList,
+    WorkerList,
+    Stats,
+    Alive,
+    Ready,
+    Problem,
+)
+"""What the operations name; what these consist of comes with them."""
