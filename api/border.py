@@ -14,6 +14,8 @@ from api.problems import INTERNAL, TOO_LATE, problem_response
 
 _DEADLINE = "flow_manager.deadline"
 
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -35,7 +37,8 @@ class RequestBorder:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                message["headers"].append((b"x-content-type-options", b"nosniff"))
+                # A new list: an answer that is kept and sent again must not grow.
+                message["headers"] = [*message["headers"], _NO_SNIFFING]
             await send(message)
 
         deadline = asyncio.timeout(self._timeout_seconds)

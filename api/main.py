@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_exception_handler(FlowManagerError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -5,16 +5,17 @@ the committed one is not the present one.
 """
 
 import argparse
+import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from api.operations import EXAMPLE
 from api.shapes import SHAPES
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -63,17 +64,27 @@ def build(app: FastAPI) -> dict[str, Any]:
         "anyOf": [{"$ref": _REFERENCE.format(model=name)} for name in ("Run", "AcceptedRun")],
     }
     document.setdefault("components", {})["schemas"] = dict(sorted(schemas.items()))
+    _put_in_examples(document["paths"])
     return document
 
 
+def _put_in_examples(node: object) -> None:
+    if isinstance(node, dict):
+        if EXAMPLE in node:
+            node["example"] = json.loads(node.pop(EXAMPLE))
+        for child in node.values():
+            _put_in_examples(child)
+
+
 def text_of(document: dict[str, Any]) -> bytes:
-    """The document as it is committed."""
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    """The document as it is committed, byte for byte what ``flow-manager openapi`` writes."""
+    text = json.dumps(document, indent=2, ensure_ascii=True, sort_keys=True)
+    return f"{text}\n".encode("ascii")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write, check or print the document; the exit status."""
-    from api.main import create_app  # noqa: PLC0415  # it imports this module
+    from api.main import create_app  # it imports this module
 
     parser = argparse.ArgumentParser(prog="python -m api.openapi", description=__doc__)
     action = parser.add_mutually_exclusive_group()
@@ -89,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"{chosen.check} is out of date; write it anew with --write\n")
             return 1
     else:
-        sys.stdout.buffer.write(text)
+        sys.stdout.write(text.decode())
     return 0
 
 

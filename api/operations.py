@@ -5,10 +5,17 @@ anything at run time.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, TypedDict
 
+import orjson
+
 from api import examples
+
+EXAMPLE = "x-example"
+"""Under this key an example stands as JSON text, because FastAPI takes every null out of what it
+is given. ``api.openapi`` puts the example itself in its place."""
 
 _Object = dict[str, Any]
 
@@ -16,7 +23,7 @@ _Object = dict[str, Any]
 class Operation(TypedDict, total=False):
     """Arguments of a route's decorator."""
 
-    tags: list[str]
+    tags: list[str | Enum]
     summary: str
     status_code: int
     responses: dict[int | str, _Object]
@@ -64,12 +71,16 @@ def _shape(name: str) -> _Object:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _content(shape: str, example: object) -> _Object:
+    return {"schema": _shape(shape), EXAMPLE: orjson.dumps(example).decode()}
+
+
 def _answer(
     description: str, shape: str, example: object, headers: Mapping[str, str] | None = None
 ) -> _Object:
     return {
         "description": description,
-        "content": {"application/json": {"schema": _shape(shape), "example": example}},
+        "content": {"application/json": _content(shape, example)},
         "headers": {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in (headers or {}).items()
@@ -82,10 +93,9 @@ def _problems(*statuses: int) -> dict[int | str, _Object]:
         status: {
             "description": _TITLES[status],
             "content": {
-                "application/problem+json": {
-                    "schema": _shape("Problem"),
-                    "example": examples.problem(HTTPStatus(status)),
-                }
+                "application/problem+json": _content(
+                    "Problem", examples.problem(HTTPStatus(status))
+                )
             },
         }
         for status in statuses
@@ -98,9 +108,7 @@ def _body(**shapes: str) -> _Object:
         "content": {
             "application/json": {
                 "schema": {"anyOf": [_shape(shape) for shape in shapes.values()]},
-                "examples": {
-                    name: {"value": examples.BODIES[name]} for name in shapes
-                },
+                "examples": {name: {"value": examples.BODIES[name]} for name in shapes},
             }
         },
     }
@@ -155,9 +163,7 @@ GET_RUN = _operation(
     "runs",
     "Look at a run",
     {
-        200: _answer(
-            "The run.", "Run", examples.RUN, {"ETag": "Changes whenever the run does."}
-        ),
+        200: _answer("The run.", "Run", examples.RUN, {"ETag": "Changes whenever the run does."}),
         304: {"description": "Nothing has changed since the state of `If-None-Match`."},
     },
     (404, 422, 503),
@@ -184,8 +190,11 @@ CANCEL = _operation(
 VALIDATE = _operation(
     "definitions",
     "Judge a definition without running it",
-    {200: _answer("What is wrong, what is doubtful, and what it means.", "Verdict",
-                  examples.VERDICT)},
+    {
+        200: _answer(
+            "What is wrong, what is doubtful, and what it means.", "Verdict", examples.VERDICT
+        )
+    },
     (400, 408, 413, 415, 422, 503),
     requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
 )

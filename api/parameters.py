@@ -97,7 +97,7 @@ def _in_utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        raise ValueError("is out of the range of times") from None
+        raise ValueError("Time is out of range") from None
 
 
 Cursor = Annotated[

@@ -159,7 +159,7 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
         Finding(
             "/" + "/".join(str(part) for part in one["loc"]),
             f"invalid_{one['loc'][0]}",
-            str(one["msg"]),
+            str(one["msg"]).removeprefix("Value error, "),
         )
         for one in error.errors()[:MAX_FINDINGS]
     ]

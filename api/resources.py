@@ -85,9 +85,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             await part.start()
         writer.start()
         stack.push_async_callback(asyncio.to_thread, writer.close)
-        for part in (subscriber, endings):
-            stack.push_async_callback(part.close)
-            await part.start()
+        for listener in (subscriber, endings):
+            stack.push_async_callback(listener.close)
+            await listener.start()
         yield resources
 
 

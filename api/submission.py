@@ -158,9 +158,7 @@ class Submissions:
         )
 
 
-def _prepare_definition(
-    flow: Flow, content: bytes, types: frozenset[str]
-) -> PreparedDefinition:
+def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> PreparedDefinition:
     definition = flow.definition
     return PreparedDefinition(
         flow_id=definition.id,

@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 from pydantic import JsonValue
 from rich.console import Console
-from rich.live import Live
 
 from flow_manager.client import AsyncFlowClient
-from flow_manager.command.tree import draw
-from flow_manager.development.supervisor import HOST, Plan, StartFailed, run_service
+from flow_manager.command.tree import drawing
+from flow_manager.development.plan import HOST, Plan
+from flow_manager.development.supervisor import StartFailed, run_service
 from flow_manager.results import Run
 from shared.errors import FlowManagerError, InvalidSettings
 from shared.settings import Settings
@@ -90,12 +90,10 @@ async def _show_example(console: Console, plan: Plan, flow: JsonValue) -> int:
 
 async def _follow(console: Console, client: AsyncFlowClient, flow_run_id: str) -> Run:
     last: Run | None = None
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with drawing(console) as show:
         async for last in client.watch(flow_run_id):
-            if console.is_terminal:
-                live.update(draw(last, console), refresh=True)
-        assert last is not None
-        live.update(draw(last, console), refresh=True)
+            show(last)
+    assert last is not None
     return last
 
 

@@ -17,6 +17,12 @@ WorkerId = NewType("WorkerId", str)
 
 _lock = threading.Lock()
 _last = 0
+_noise = memoryview(b"")
+_NOISE_IDS = 512
+"""Ids whose random bits are drawn at once: a system call an id would cost more than the id."""
+
+# A forked child must not draw the bits that its parent will draw.
+os.register_at_fork(after_in_child=lambda: globals().update(_noise=memoryview(b"")))
 
 _COUNTER_BITS = 26
 """Bits below the milliseconds that count upwards; 48 random bits follow them."""
@@ -24,14 +30,16 @@ _COUNTER_BITS = 26
 
 def new_id() -> str:
     """A new UUIDv7 in its canonical 36 characters."""
-    global _last
+    global _last, _noise
     now = (time.time_ns() // 1_000_000) << _COUNTER_BITS
     with _lock:
         # A clock that stands still or goes back must not make ids that sort before.
         _last = max(_last + 1, now)
         ticket = _last
+        if not _noise:
+            _noise = memoryview(os.urandom(6 * _NOISE_IDS))
+        noise, _noise = int.from_bytes(_noise[:6], "big"), _noise[6:]
     milliseconds, counter = ticket >> _COUNTER_BITS, ticket & ((1 << _COUNTER_BITS) - 1)
-    noise = int.from_bytes(os.urandom(6), "big")
     # 12 bits of the counter stand before the variant, 14 behind it.
     value = (
         (milliseconds << 80)

@@ -7,12 +7,13 @@ it, and shared by all branches of the same fork.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from shared.database import Database
+from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
 from shared.ids import FlowRunId
 from shared.queries.results import StoredResult, earlier_results, joined_data, task_and_data
@@ -51,9 +52,25 @@ class Memory:
             return {task: _load(data) for task, data in self.joined.items()}
         return _load(self.previous)
 
-    def results(self) -> dict[str, EarlierResult]:
+    def results(self) -> Mapping[str, EarlierResult]:
         """The ``tasks`` of the task's context."""
-        return {task: _to_result(stored) for task, stored in self.flattened().items()}
+        return _Results(self.flattened())
+
+
+class _Results(Mapping[str, EarlierResult]):
+    """Results that are parsed when they are asked for: most never are."""
+
+    def __init__(self, stored: Mapping[str, StoredResult]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, task: str) -> EarlierResult:
+        return _to_result(self._stored[task])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
 
 
 class Memories:
@@ -61,19 +78,27 @@ class Memories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._snapshots: OrderedDict[tuple[str, str | None], Memory] = OrderedDict()
+        self._snapshots: OrderedDict[tuple[str, str | None], asyncio.Future[Memory]] = (
+            OrderedDict()
+        )
 
     async def complete(self, memory: Memory, visit: Visit, flow: Flow) -> None:
         """Read what is missing from ``memory`` for ``visit``."""
         if memory.is_complete:
             return
         key = (visit.previous_id or visit.flow_run_id, visit.joined_by)
-        snapshot = self._snapshots.get(key)
-        if snapshot is None:
-            snapshot = await asyncio.to_thread(self._read, visit, flow)
-            self._snapshots[key] = snapshot
+        reading = self._snapshots.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(asyncio.to_thread(self._read, visit, flow))
+            self._snapshots[key] = reading
             if len(self._snapshots) > _KEPT_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
+        try:
+            # Shared by all branches of the fork: one that is cancelled must not cancel it.
+            snapshot = await asyncio.shield(reading)
+        except DatabaseUnavailable:
+            self._snapshots.pop(key, None)
+            raise
         memory.before = snapshot.before
         memory.own = {}
         memory.previous, memory.joined = snapshot.previous, snapshot.joined

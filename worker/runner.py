@@ -82,6 +82,7 @@ class Runner:
         self._executor = Executor(registry, settings)
         self._memories = Memories(database)
         self._flows = FlowCache()
+        self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
         self._is_stopping = False
 
@@ -286,10 +287,16 @@ class Runner:
             _log.warning("release_failed", branch_id=visit.branch_id, error=str(error))
 
     async def _flow_of(self, definition_hash: str) -> Flow:
+        """The flow of that hash, loaded once however many branches ask at the same time."""
         flow = self._flows.get(definition_hash)
-        if flow is None:
-            flow = self._flows.add(await asyncio.to_thread(self._load_flow, definition_hash))
-        return flow
+        if flow is not None:
+            return flow
+        loading = self._loading.get(definition_hash)
+        if loading is None:
+            loading = asyncio.ensure_future(asyncio.to_thread(self._load_flow, definition_hash))
+            self._loading[definition_hash] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(definition_hash))
+        return self._flows.add(await asyncio.shield(loading))
 
     def _load_flow(self, definition_hash: str) -> Flow:
         with self._database.read() as connection:

@@ -78,9 +78,7 @@ async def get_flow(request: Request) -> Response:
 
 
 @router.get("/flows/{flow_run_id}/tasks", response_model=None, **LIST_TASK_RUNS)
-async def list_task_runs(
-    request: Request, cursor: Cursor = None, limit: Limit = None
-) -> Response:
+async def list_task_runs(request: Request, cursor: Cursor = None, limit: Limit = None) -> Response:
     """The task runs of one run in the order of their start, a page at a time."""
     resources = resources_of(request)
     page = await resources.reader.call(
@@ -107,10 +105,10 @@ async def cancel_flow(request: Request) -> Response:
         raise RunIsOver("The run had its final status before it could be cancelled.")
     resources.publisher.cancelled([flow_run_id])
     resources.publisher.run_ended([flow_run_id])
-    stored = await resources.reader.call(runs.get_run, flow_run_id, max_tasks=0)
-    if stored is None:
+    flow_id = await resources.reader.call(runs.flow_of_run, flow_run_id)
+    if flow_id is None:
         raise unknown_run()
-    content = representations.accepted(flow_run_id, stored.run.flow_id, RunStatus.CANCELLED)
+    content = representations.accepted(flow_run_id, flow_id, RunStatus.CANCELLED)
     return json_answer(content, HTTPStatus.ACCEPTED, {"Location": f"/flows/{flow_run_id}"})
 
 

@@ -33,9 +33,7 @@ async def run_flow(request: Request) -> Response:
     new_run = prepared.new_run(resources.clock, key)
     created = await resources.writer.call(create_runs, new_run)
     if created.mismatch:
-        raise IdempotencyMismatch(
-            "The run of this idempotency key was started with another body."
-        )
+        raise IdempotencyMismatch("The run of this idempotency key was started with another body.")
     if created.branch_id is not None:
         resources.ringer.ring([created.branch_id])
     headers = {"Location": f"/flows/{created.flow_run_id}"}
@@ -55,9 +53,7 @@ async def run_flow(request: Request) -> Response:
     return json_answer(content, code, headers)
 
 
-async def _whole(
-    resources: Resources, flow_run_id: FlowRunId, headers: dict[str, str]
-) -> Response:
+async def _whole(resources: Resources, flow_run_id: FlowRunId, headers: dict[str, str]) -> Response:
     stored = await resources.reader.call(get_run, flow_run_id)
     if stored is None:
         raise _pruned()

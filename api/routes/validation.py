@@ -30,9 +30,7 @@ async def validate(request: Request) -> Response:
     return json_answer(_verdict(validated.errors, validated.warnings, validated.flow))
 
 
-def _verdict(
-    errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow | None
-) -> bytes:
+def _verdict(errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow | None) -> bytes:
     return dump(
         {
             "valid": not errors,

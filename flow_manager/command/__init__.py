@@ -7,10 +7,8 @@ never imported.
 
 import sys
 
+from flow_manager.command.exits import ExitStatus
 from shared.errors import FlowManagerError, InvalidInput
-
-EXIT_FAILED = 1
-EXIT_INVALID = 2
 
 
 def main() -> None:
@@ -21,4 +19,4 @@ def main() -> None:
         application(prog_name="flow-manager")
     except FlowManagerError as error:
         print(f"flow-manager: {error}", file=sys.stderr)
-        sys.exit(EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_FAILED)
+        sys.exit(ExitStatus.INVALID if isinstance(error, InvalidInput) else ExitStatus.FAILED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from flow_manager.command.exits import ExitStatus
 from shared.errors import InvalidDefinition, InvalidDocument, InvalidInput
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from shared.errors import Finding
     from shared.validation import Validated
-
-EXIT_INVALID = 2
 
 
 def validate(
@@ -54,7 +53,7 @@ def validate(
         if validated.flow is not None:
             print(f"{file}: valid")
     if validated.flow is None:
-        raise typer.Exit(EXIT_INVALID)
+        raise typer.Exit(ExitStatus.INVALID)
 
 
 def read_document(file: Path) -> "tuple[bytes, JsonValue]":

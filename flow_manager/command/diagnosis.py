@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from flow_manager.command.exits import ExitStatus
 from flow_manager.command.options import AS_JSON, settings_of
 
 
@@ -32,7 +33,7 @@ def doctor(
         rows = [(f.verdict.value, f.check, f.detail) for f in findings]
         print_table(("", "check", "what was found"), rows, empty="")
     if any(finding.verdict is Verdict.WRONG for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def _places(data: Path | None) -> dict[str, str]:

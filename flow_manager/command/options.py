@@ -21,7 +21,11 @@ URL = typer.Option(
     "http://127.0.0.1:8000", "--url", envvar="FLOW_URL", help="Where the service is."
 )
 API_KEY = typer.Option(
-    None, "--api-key", envvar="FLOW_API_KEY", show_default=False, help="If the service asks."
+    None,
+    "--api-key",
+    envvar="FLOW_API_KEY",
+    show_default=False,
+    help="Bearer token for what stands in front.",
 )
 AS_JSON = typer.Option(False, "--json", help="Print JSON instead.")
 

@@ -4,6 +4,7 @@
 its own.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -27,14 +28,17 @@ def api(
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8000, min=0, max=65_535, help="Port to listen on."),
     no_auth: bool = typer.Option(
-        False, "--no-auth", help="Serve without keys beyond this machine, too."
+        False, "--no-auth", help="Listen beyond this machine, though nobody is asked for a key."
     ),
 ) -> None:
     """Serve the HTTP API."""
+    if not (no_auth or _is_loopback(host)):
+        raise InvalidSettings(
+            f"{host} can be reached from other machines, and whoever reaches the API may run any "
+            "task: put something that authenticates in front of it, and say --no-auth"
+        )
     arguments = ["--host", host, "--port", str(port)]
-    if no_auth:
-        arguments.append("--no-auth")
-    _become("api", arguments, read_overrides(context.args))
+    _become("api.server", arguments, read_overrides(context.args))
 
 
 def worker(
@@ -66,7 +70,8 @@ def dev(
     tasks: str | None = TASKS,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    from flow_manager.development.supervisor import Plan, run_service
+    from flow_manager.development.plan import Plan
+    from flow_manager.development.supervisor import run_service
 
     settings = settings_of(context, task_modules=tasks)
     given = settings.model_fields_set
@@ -100,6 +105,16 @@ def demo(
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # A name: only this machine's resolver knows what it means.
+        return False
 
 
 def _become(module: str, arguments: list[str], overrides: dict[str, str]) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from flow_manager.command.exits import ExitStatus
 from flow_manager.command.options import API_KEY, AS_JSON, URL, connect
 from shared.errors import InvalidInput
 
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from flow_manager.results import Run
     from shared.errors import Finding
 
-EXIT_SUCCESS = 0
-EXIT_FAILED = 1
-EXIT_INVALID = 2
-EXIT_CANCELLED = 3
-EXIT_WAITED_TOO_LONG = 124
-EXIT_INTERRUPTED = 130
 
 INVALID_STATUSES = frozenset({400, 413, 415, 422})
 """The service's answers that mean the file or the input."""
@@ -67,7 +62,7 @@ def run(
             if refusal.status not in INVALID_STATUSES:
                 raise
             _print_refusal(file, body, definition, refusal)
-            raise typer.Exit(EXIT_INVALID) from None
+            raise typer.Exit(ExitStatus.INVALID) from None
         _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
 
 
@@ -143,8 +138,8 @@ def exit_status(run: "Run") -> int:
     from shared.status import RunStatus
 
     if run.status is RunStatus.CANCELLED:
-        return EXIT_CANCELLED
-    return EXIT_SUCCESS if run.is_success else EXIT_FAILED
+        return ExitStatus.CANCELLED
+    return ExitStatus.SUCCESS if run.is_success else ExitStatus.FAILED
 
 
 def _follow(
@@ -163,10 +158,10 @@ def _follow(
             _print_run(over, as_json)
     except TimeoutError:
         _say_it_goes_on(flow_run_id, "It was not over in time.")
-        raise typer.Exit(EXIT_WAITED_TOO_LONG) from None
+        raise typer.Exit(ExitStatus.WAITED_TOO_LONG) from None
     except KeyboardInterrupt:
         _say_it_goes_on(flow_run_id, "Not waiting any longer.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None
     raise typer.Exit(exit_status(over))
 
 

@@ -4,7 +4,8 @@ A branch's path says where it forked off (``main/split:resize``), so the tree ne
 the task runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -38,12 +39,26 @@ def follow(runs: Iterable[Run], console: Console) -> Run:
     Where the output is no terminal, only the last state is printed.
     """
     last: Run | None = None
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with drawing(console) as show:
         for last in runs:
-            if console.is_terminal or last.is_over:
-                live.update(draw(last, console), refresh=True)
+            show(last)
     assert last is not None
     return last
+
+
+@contextmanager
+def drawing(console: Console) -> Iterator[Callable[[Run], None]]:
+    """A place where the latest state of a run stands."""
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+            yield lambda run: live.update(draw(run, console), refresh=True)
+        return
+
+    def show(run: Run) -> None:
+        if run.is_over:
+            console.print(draw(run, console))
+
+    yield show
 
 
 def draw(run: Run, console: Console) -> RenderableType:

@@ -1,5 +1,6 @@
 """The whole service on one machine, for development: Valkey, the API and workers.
 
-``supervisor`` holds the processes, ``process`` one of them, ``valkey`` the embedded server and
-``child`` is what stands between the supervisor and each of them.
+``plan`` says what is to run and where, ``supervisor`` starts and stops it, ``process`` is one of
+the processes, ``valkey`` the embedded server, ``places`` where things are, and ``child`` what
+stands between the supervisor and each process.
 """

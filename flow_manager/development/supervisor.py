@@ -3,68 +3,39 @@
 The supervisor runs no work and holds no rules: it starts processes, starts them again when
 they crash, and stops them in the order that loses nothing: first the API and the workers,
 which finish what they run within their grace, and Valkey last. It waits for events and polls
-nothing, but the API until it answers for the first time.
+nothing, but the API until it can run something for the first time.
 """
 
 import asyncio
-import fcntl
-import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flow_manager.development.places import database_file, database_url, redis_url, socket_path
+import orjson
+
+from flow_manager.development.places import database_file, socket_path
+from flow_manager.development.plan import HOST, Plan, claimed, environment_of, refuse_used_port
 from flow_manager.development.process import PYTHON, Death, KeptProcess
 from flow_manager.development.valkey import (
     end_orphan,
     server_command,
     server_program,
 )
-from shared.errors import FlowManagerError, InvalidSettings, Unavailable
-from shared.settings import Settings
+from shared.errors import FlowManagerError, Unavailable
 
-HOST = "127.0.0.1"
 START_SECONDS = 60.0
 """What the service is given to become ready; a first start migrates the database."""
 PROBE_SECONDS = 0.05
 """How often the API is asked whether it is ready, until it is."""
 STOP_MARGIN_SECONDS = 5.0
 """What a process may take beyond its tasks' grace before it is killed."""
+PROBE_TIMEOUT_SECONDS = 2.0
 VALKEY_STOP_SECONDS = 5.0
 DECLARE_SECONDS = 10.0
 """What it may take to declare a worker lost."""
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to run, and where."""
-
-    settings: Settings
-    port: int
-    data: Path
-    """The folder of everything that is kept; absolute."""
-    workers: int
-    say: Say
-    """Tells the user one line."""
-    database_url: str | None = None
-    """The user's database; None for a SQLite file in the data folder."""
-    redis_url: str | None = None
-    """The user's Redis; None for a Valkey of our own."""
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    """Settings given as options, which the processes are to have, too."""
-    log: Path | None = None
-    """Where the processes' output goes; None for the terminal."""
-
-    @property
-    def url(self) -> str:
-        """Where the service will answer."""
-        return f"http://{HOST}:{self.port}"
 
 
 class StartFailed(Unavailable):
@@ -83,48 +54,8 @@ async def supervise(plan: Plan, when_ready: Callable[[], Awaitable[int | None]])
     """
     refuse_used_port(plan.port)
     with claimed(plan.data), _output(plan.log) as output:
-        service = _Service(plan, dict(os.environ) | _environment(plan), output)
+        service = _Service(plan, environment_of(plan), output)
         return await service.run(when_ready)
-
-
-def refuse_used_port(port: int) -> None:
-    """Raise InvalidSettings where somebody listens on the port already."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise InvalidSettings(
-                f"port {port} of {HOST} cannot be used ({os.strerror(error.errno or 0)}): "
-                "choose another one with --port"
-            ) from error
-
-
-@contextmanager
-def claimed(data: Path) -> Iterator[None]:
-    """The data folder for ourselves alone, while the block runs.
-
-    Raises:
-        InvalidSettings: where another supervisor has it.
-    """
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise InvalidSettings(f"{data} cannot be used as data folder: {error.strerror}") from error
-    with open(descriptor, "r+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = lock.read().strip() or "unknown"
-            raise InvalidSettings(
-                f"another `flow-manager dev` (process {owner}) uses the data folder {data}: "
-                "stop it, or choose another folder with --data"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 @dataclass(slots=True)
@@ -157,7 +88,7 @@ class _Service:
             for number in range(self.plan.workers)
         ]
         # Workers first: they start side by side with the API, which takes longest.
-        api = [*PYTHON, "api", "--host", HOST, "--port", str(self.plan.port)]
+        api = [*PYTHON, "api.server", "--host", HOST, "--port", str(self.plan.port)]
         self._kept = [*workers, self._process("api", api, self.output)]
         async with asyncio.TaskGroup() as group:
             for process in self._kept:
@@ -172,7 +103,7 @@ class _Service:
         """Wait until the service answers, let the caller use it, and stop where it says so."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not await answers(self.plan.port):  # noqa: ASYNC110  # no event tells
+                while not await can_run(self.plan.port):  # noqa: ASYNC110  # no event tells
                     await asyncio.sleep(PROBE_SECONDS)
         except TimeoutError:
             self._fail(f"the service was not ready within {START_SECONDS:.0f} s")
@@ -281,30 +212,29 @@ async def declare_lost(process_id: int, environment: dict[str, str]) -> None:
         process.kill()
 
 
-async def answers(port: int) -> bool:
-    """Whether the API on that port says that it is ready."""
+async def can_run(port: int) -> bool:
+    """Whether the API on that port accepts runs and a worker is there to run them."""
+    if await _get(port, "/health/ready") is None:
+        return False
+    workers = await _get(port, "/workers")
+    return workers is not None and bool(orjson.loads(workers)["workers"])
+
+
+async def _get(port: int, path: str) -> bytes | None:
+    """What the API answers; None where it does not, or not with 200."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
-                request = f"GET /health/ready HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
                 writer.write(request.encode("ascii"))
-                line = await reader.readline()
+                answer = await reader.read()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
-        return False
-    return b" 200 " in line
-
-
-def _environment(plan: Plan) -> dict[str, str]:
-    """What the processes are told beyond what we were told ourselves."""
-    environment = {f"FLOW_{name.upper()}": value for name, value in plan.overrides.items()}
-    environment["PYTHONUNBUFFERED"] = "1"
-    environment["FLOW_DATABASE_URL"] = plan.database_url or database_url(plan.data)
-    environment["FLOW_REDIS_URL"] = plan.redis_url or redis_url(plan.data)
-    environment["FLOW_TASK_MODULES"] = ",".join(plan.settings.task_modules)
-    return environment
+        return None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body if b" 200 " in head.partition(b"\r\n")[0] else None
 
 
 @contextmanager

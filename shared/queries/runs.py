@@ -222,6 +222,13 @@ def run_version(connection: Connection, flow_run_id: FlowRunId) -> str | None:
     return "|".join(str(value) for value in (*run, *changes))
 
 
+def flow_of_run(connection: Connection, flow_run_id: FlowRunId) -> str | None:
+    """The id of the flow that a run is of; None for an unknown run."""
+    return connection.execute(
+        select(runs.c.flow_id).where(runs.c.id == flow_run_id)
+    ).scalar_one_or_none()
+
+
 def run_statuses(
     connection: Connection, flow_run_ids: Sequence[FlowRunId]
 ) -> dict[FlowRunId, RunStatus]:

@@ -83,7 +83,7 @@ def claim_branches(connection: Connection, items: Sequence[Claim]) -> list[list[
 
 
 def _claim(connection: Connection, item: Claim) -> list[Claimed]:
-    rows = connection.execute(_ready_statement(item)).all()
+    rows = _ready(connection, item)
     if not rows:
         return []
     at = datetime.now(UTC)
@@ -110,33 +110,20 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
 
 
-def _ready_statement(item: Claim) -> Any:
-    suspects = item.suspects
+def _ready(connection: Connection, item: Claim) -> Sequence[Row[Any]]:
+    """Lock the branches that fit a wish, oldest first; what others lock is left to them."""
     threshold = max(1, item.max_losses - 1)
-    wanted = [
-        branches.c.state == BranchState.READY,
-        branches.c.queue.in_(item.queues),
-        branches.c.task_type.in_(sorted(item.task_types)),
-        branches.c.losses.between(threshold, item.max_losses - 1)
-        if suspects
-        else branches.c.losses < threshold,
-    ]
+    wish: dict[str, object] = {
+        "queues": item.queues,
+        "types": sorted(item.task_types),
+        "most": 1 if item.suspects else item.limit,
+        "low": threshold if item.suspects else 0,
+        "high": item.max_losses - 1 if item.suspects else threshold - 1,
+    }
     if item.branch_ids is not None:
-        wanted.append(branches.c.id.in_(item.branch_ids))
-    if item.ready_before is not None:
-        wanted.append(
-            or_(
-                branches.c.ready_at <= item.ready_before,
-                branches.c.ready_at > item.ready_after,
-            )
-        )
-    return (
-        select(*_VISIT_COLUMNS)
-        .where(*wanted)
-        .order_by(branches.c.ready_at)
-        .limit(1 if suspects else item.limit)
-        .with_for_update(skip_locked=True)
-    )
+        return connection.execute(_RUNG, {**wish, "ids": item.branch_ids}).all()
+    wish |= {"before": item.ready_before, "after": item.ready_after}
+    return connection.execute(_LATE, wish).all()
 
 
 def _begin(row: Row[Any]) -> Visit:
@@ -298,6 +285,25 @@ _VISIT_COLUMNS = (
     branches.c.previous_id,
     branches.c.joined_by,
     branches.c.tracked,
+)
+
+_WISHED = (
+    select(*_VISIT_COLUMNS)
+    .where(
+        branches.c.state == BranchState.READY,
+        branches.c.queue.in_(bindparam("queues", expanding=True)),
+        branches.c.task_type.in_(bindparam("types", expanding=True)),
+        branches.c.losses.between(bindparam("low"), bindparam("high")),
+    )
+    .order_by(branches.c.ready_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+_RUNG = _WISHED.where(branches.c.id.in_(bindparam("ids", expanding=True)))
+
+_LATE = _WISHED.where(
+    or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after"))
 )
 
 _TAKE = (

@@ -119,7 +119,7 @@ _DUE = (
         branches.c.wake_at <= bindparam("now"),
         branches.c.state == BranchState.WAITING,
     )
-    .order_by(branches.c.id)
+    .order_by(branches.c.wake_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )

@@ -1,0 +1,57 @@
+"""The flows that the faults are tried on."""
+
+from shared.tasks import Json
+
+
+def chain(length: int, seconds: float = 0.0, *, slow: int | None = None) -> Json:
+    """Tasks one after another; each, or only the one numbered ``slow``, takes ``seconds``."""
+    names = [f"t{number}" for number in range(length)]
+    return {
+        "id": "chain",
+        "start_task": "t0",
+        "tasks": [
+            {
+                "name": name,
+                "type": "mark",
+                "params": {"seconds": seconds if slow in (None, number) else 0},
+            }
+            for number, name in enumerate(names)
+        ],
+        "conditions": [
+            {"source_task": source, "target_task_success": target}
+            for source, target in zip(names, names[1:], strict=False)
+        ],
+    }
+
+
+def diamond(width: int, seconds: float = 0.0, types: tuple[str, ...] = ("mark",)) -> Json:
+    """A fork into ``width`` tasks that one join follows, and one more task."""
+    heads = [f"head{number}" for number in range(width)]
+    return {
+        "id": "diamond",
+        "start_task": "begin",
+        "tasks": [
+            {"name": "begin", "type": "mark"},
+            {"name": "join", "type": "mark"},
+            {"name": "last", "type": "mark"},
+            *(
+                {"name": head, "type": types[i % len(types)], "params": {"seconds": seconds}}
+                for i, head in enumerate(heads)
+            ),
+        ],
+        "conditions": [
+            {"source_task": "begin", "target_task_success": heads},
+            *({"source_task": head, "target_task_success": "join"} for head in heads),
+            {"source_task": "join", "target_task_success": "last"},
+        ],
+    }
+
+
+def poison() -> Json:
+    """A task that kills whoever runs it."""
+    return {
+        "id": "poison",
+        "start_task": "kill",
+        "tasks": [{"name": "kill", "type": "kill_worker"}],
+        "conditions": [],
+    }

@@ -1,0 +1,60 @@
+"""Starts a worker that kills itself at a named point: ``python -P launch_worker.py POINT``.
+
+The points are wrapped around the engine from outside, so that it holds no code for tests.
+
+=================  ============================================================================
+``before-commit``  the task has ended, its record has not begun
+``in-commit``      its rows are written, the transaction is not committed
+``before-ring``    it is committed, and nobody was rung for what became ready
+``no-fence``       never dies, but records under claims that were taken away (negative control)
+=================  ============================================================================
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from shared.queue import Ringer
+from shared.store import steps
+from shared.store.books import Recorded, Step
+from worker import runner
+from worker.__main__ import main
+
+POINTS = ("before-commit", "in-commit", "before-ring", "no-fence")
+
+
+def _die(*_arguments: object, **_options: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record_and_die(connection: Connection, items: Sequence[Step]) -> list[Recorded]:
+    recorded = steps.record_steps(connection, items)
+    _die()
+    return recorded
+
+
+def _no_fence(_connection: Connection, items: Sequence[Step]) -> list[Step]:
+    return list(items)
+
+
+def arrange(point: str) -> None:
+    """Set the trap."""
+    match point:
+        case "before-commit":
+            runner.record_steps = _die  # type: ignore[assignment]
+        case "in-commit":
+            runner.record_steps = _record_and_die
+        case "before-ring":
+            Ringer.ring = _die  # type: ignore[method-assign]
+        case "no-fence":
+            steps._fence = _no_fence
+        case _:
+            raise SystemExit(f"no such point: {point}")
+
+
+if __name__ == "__main__":
+    arrange(sys.argv[1])
+    main()
