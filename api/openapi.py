@@ -16,7 +16,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from api.operations import EXAMPLE
-from api.shapes import SHAPES
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -47,6 +46,9 @@ def describe(app: FastAPI) -> None:
 
 def build(app: FastAPI) -> dict[str, Any]:
     """The document of the calls of ``app``."""
+    # Late: the models take 10 MB, and most processes are never asked for this document.
+    from api.shapes import SHAPES
+
     document = get_openapi(
         title="Flow Manager",
         version=version("flow-manager"),

@@ -12,8 +12,8 @@ from shared.database import Database
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 8
-"""As many as the pool keeps connections: more readers would only wait for the processor."""
+THREADS = 4
+"""More readers would only wait for the interpreter, and each keeps a connection with a cache."""
 
 
 class Reader:

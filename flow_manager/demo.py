@@ -56,7 +56,7 @@ def run_demo(settings: Settings, port: int, *, stays: bool) -> int:
 
         async def show() -> int | None:
             status = await _show_example(console, plan, orjson.loads(flow.read_bytes()))
-            if not stays:
+            if status or not stays:
                 return status
             console.print("\nThe service goes on; Ctrl-C stops it.")
             return None

@@ -136,7 +136,7 @@ def create_database(settings: Settings) -> Database:
     try:
         url = make_url(settings.database_url)
         backend = url.get_backend_name()
-    except Exception as error:  # noqa: BLE001  # whatever the URL's parser has against it
+    except Exception as error:  # whatever the URL's parser has against it
         raise InvalidSettings("FLOW_DATABASE_URL is not a database URL") from error
     if backend == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
@@ -156,7 +156,7 @@ def upgrade(settings: Settings) -> bool:
     try:
         if current_revision(database) == HEAD_REVISION:
             return False
-        from shared.migrations.run import run_migrations  # noqa: PLC0415  # 0.8 s, seldom needed
+        from shared.migrations.run import run_migrations  # 0.8 s, seldom needed
 
         with database.write() as connection:
             if not database.is_sqlite:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     CheckConstraint,
-    Column,
     DateTime,
     Dialect,
     Index,

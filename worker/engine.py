@@ -162,9 +162,7 @@ class Engine:
             self._free_orphans(again)
 
     def _free_orphans(self, orphans: dict[BranchId, int]) -> None:
-        task = asyncio.get_running_loop().create_task(
-            self._give_back(orphans), name="orphans"
-        )
+        task = asyncio.get_running_loop().create_task(self._give_back(orphans), name="orphans")
         self._loops.append(task)
         task.add_done_callback(self._loops.remove)
 

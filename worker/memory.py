@@ -78,9 +78,7 @@ class Memories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._snapshots: OrderedDict[tuple[str, str | None], asyncio.Future[Memory]] = (
-            OrderedDict()
-        )
+        self._snapshots: OrderedDict[tuple[str, str | None], asyncio.Future[Memory]] = OrderedDict()
 
     async def complete(self, memory: Memory, visit: Visit, flow: Flow) -> None:
         """Read what is missing from ``memory`` for ``visit``."""

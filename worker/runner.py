@@ -6,7 +6,7 @@ fired) becomes a branch of its own. A branch that was taken away is dropped with
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -17,17 +17,16 @@ from shared.definition import FlowDefinition
 from shared.errors import DatabaseUnavailable, FlowManagerError
 from shared.events import Publisher
 from shared.flow import Flow, FlowCache, prepare_flow
-from shared.ids import BranchId, FlowRunId, WorkerId
+from shared.ids import BranchId, WorkerId
 from shared.lease_clock import LeaseClock
 from shared.queries.results import StoredResult, definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
-from shared.status import Reason
 from shared.store.books import Recorded, Step, StepLog
 from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
 from shared.store.steps import record_steps
-from shared.tasks import Json
+from shared.tasks import EarlierResult, Json
 from shared.writer import Writer
 from worker.execution import AttemptResult, Execution, Executor
 from worker.memory import Memories, Memory
@@ -192,9 +191,7 @@ class Runner:
             branch.memory.add(visit.task, stored)
         return self._spread(branch, flow, recorded.started)
 
-    def _spread(
-        self, branch: RunningBranch, flow: Flow, started: Iterable[Visit]
-    ) -> Visit | None:
+    def _spread(self, branch: RunningBranch, flow: Flow, started: Iterable[Visit]) -> Visit | None:
         """Run what a step began; the visit with which its own branch goes on is returned."""
         going_on: Visit | None = None
         before = None
@@ -221,7 +218,8 @@ class Runner:
 
     async def _execution(self, branch: RunningBranch, flow: Flow) -> Execution:
         visit, task = branch.visit, flow.tasks[branch.visit.task]
-        tasks, previous = {}, None
+        tasks: Mapping[str, EarlierResult] = {}
+        previous: Json = None
         if self._registry.get(visit.task_type).needs_results:
             await self._memories.complete(branch.memory, visit, flow)
             tasks, previous = branch.memory.results(), branch.memory.previous_json()
@@ -242,9 +240,7 @@ class Runner:
             resumed=visit.resumed,
         )
 
-    async def _record(
-        self, branch: RunningBranch, flow: Flow, result: AttemptResult
-    ) -> Recorded:
+    async def _record(self, branch: RunningBranch, flow: Flow, result: AttemptResult) -> Recorded:
         """Record a finished visit, however long the database is away."""
         assert result.kind != "cancelled"
         step = Step(
@@ -306,6 +302,3 @@ class Runner:
 
 def _load(data: bytes | None) -> Json:
     return None if data is None else orjson.loads(data)
-
-
-__all__ = ["FlowRunId", "Reason", "Runner", "RunningBranch"]

@@ -1,8 +1,9 @@
 """What Alembic runs: the migrations on the connection that ``run`` was given."""
 
 from alembic import context
+from sqlmodel import SQLModel
 
-from shared.models import SQLModel
+import shared.models  # noqa: F401  # declares the tables
 
 connection = context.config.attributes["connection"]
 context.configure(

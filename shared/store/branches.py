@@ -11,6 +11,8 @@ from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, TaskRun
 from shared.status import BranchState, Reason, TaskRunStatus
 
+Rows = Any  # Sequence[Row[...]]: the row types of the statements below, too long to spell out
+
 branches = Branch.__table__
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__
@@ -110,7 +112,7 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
 
 
-def _ready(connection: Connection, item: Claim) -> Sequence[Row[Any]]:
+def _ready(connection: Connection, item: Claim) -> Rows:
     """Lock the branches that fit a wish, oldest first; what others lock is left to them."""
     threshold = max(1, item.max_losses - 1)
     wish: dict[str, object] = {
@@ -191,9 +193,7 @@ def release_branches(connection: Connection, items: Sequence[Release]) -> list[b
     by_id = {item.branch_id: item for item in items}
     rows = connection.execute(_HELD, {"ids": sorted(by_id)}).all()
     held = [
-        row
-        for row in rows
-        if row.state == BranchState.RUNNING and row.claim == by_id[row.id].claim
+        row for row in rows if row.state == BranchState.RUNNING and row.claim == by_id[row.id].claim
     ]
     if held:
         _free(connection, held, Reason.WORKER_STOPPED, min(i.ready_at for i in items), lost=0)
@@ -243,7 +243,7 @@ def free_orphans(connection: Connection, items: Sequence[Orphans]) -> list[None]
 
 
 def _free(
-    connection: Connection, rows: Sequence[Row[Any]], reason: Reason, ready_at: float, *, lost: int
+    connection: Connection, rows: Rows, reason: Reason, ready_at: float, *, lost: int
 ) -> None:
     """End the open attempts of locked branches and make them ready."""
     at = datetime.now(UTC)

@@ -1,6 +1,6 @@
 """Runs: create them, and end them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -97,12 +97,11 @@ def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
     statement = _insert(connection, runs).on_conflict_do_nothing(
         index_elements=[runs.c.idempotency_key]
     )
-    if connection.execute(statement, _run_row(item)).rowcount == 1:
+    # Not by the row count: drivers need not know it for an INSERT, and psycopg does not.
+    if connection.execute(statement.returning(runs.c.id), _run_row(item)).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
     existing = connection.execute(
-        select(runs.c.id, runs.c.request_hash).where(
-            runs.c.idempotency_key == item.idempotency_key
-        )
+        select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
     ).one()
     return CreatedRun(
         FlowRunId(existing.id),
@@ -114,7 +113,7 @@ def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
 
 def _insert(connection: Connection, table: object) -> "postgresql.Insert | sqlite.Insert":
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)  # type: ignore[arg-type,no-any-return]  # the same for both
+    return dialect.insert(table)  # type: ignore[no-any-return]  # the same for both
 
 
 def _run_row(item: NewRun) -> dict[str, object]:
@@ -190,12 +189,10 @@ def fail_run(
     stop_branches(connection, flow_run_id, reason, at)
 
 
-def lock_runs(
-    connection: Connection, ids: Sequence[FlowRunId]
-) -> "dict[FlowRunId, Row[Any]]":
+def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> "dict[FlowRunId, Row[Any]]":
     """Lock runs, by id, and read what decides about them. The lock is the lock of everything
     that concerns more than one branch of the run."""
-    rows = connection.execute(_LOCK_RUNS, {"ids": sorted(ids)})
+    rows: Iterable[Row[Any]] = connection.execute(_LOCK_RUNS, {"ids": sorted(ids)})
     return {row.id: row for row in rows}
 
 

@@ -72,11 +72,11 @@ def _fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
     rows = connection.execute(_LOCK, {"ids": sorted(item.branch_id for item in items)})
     # The open task run, too: a step that was committed while its answer got lost is recorded,
     # and its branch has moved on under the same claim.
-    held = {row.id: (row.claim, row.task_run_id) for row in rows if row.state == BranchState.RUNNING}
+    held = {
+        row.id: (row.claim, row.task_run_id) for row in rows if row.state == BranchState.RUNNING
+    }
     return [
-        item
-        for item in items
-        if held.get(item.branch_id) == (item.claim, item.visit.task_run_id)
+        item for item in items if held.get(item.branch_id) == (item.claim, item.visit.task_run_id)
     ]
 
 

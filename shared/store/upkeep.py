@@ -20,9 +20,7 @@ _PRUNE_BATCH = 500
 
 def wake_due(connection: Connection, ready_at: float) -> list[BranchId]:
     """Make the branches ready whose time has come."""
-    due = list(
-        connection.execute(_DUE, {"now": datetime.now(UTC), "most": _WAKE_BATCH}).scalars()
-    )
+    due = list(connection.execute(_DUE, {"now": datetime.now(UTC), "most": _WAKE_BATCH}).scalars())
     if due:
         connection.execute(_WAKE, [{"b_id": branch, "b_ready_at": ready_at} for branch in due])
     return due
@@ -103,9 +101,7 @@ def prune_definitions(connection: Connection, before: datetime) -> int:
     """Delete definitions stored before a time that no run uses."""
     definitions = StoredDefinition.__table__
     used = select(runs.c.id).where(runs.c.definition_hash == definitions.c.hash).exists()
-    gone = connection.execute(
-        delete(definitions).where(definitions.c.created_at < before, ~used)
-    )
+    gone = connection.execute(delete(definitions).where(definitions.c.created_at < before, ~used))
     return gone.rowcount
 
 

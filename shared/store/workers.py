@@ -111,9 +111,7 @@ def held_branches(connection: Connection, worker_id: WorkerId) -> dict[BranchId,
     return {row.id: row.claim for row in rows}
 
 
-def declare_lost(
-    connection: Connection, lease_now: float, lease_seconds: float
-) -> list[WorkerId]:
+def declare_lost(connection: Connection, lease_now: float, lease_seconds: float) -> list[WorkerId]:
     """Declare the workers lost that were silent for a lease, and say which.
 
     A heartbeat in the future is from before a restart of the host, whose clock began anew.

@@ -179,6 +179,12 @@ _QUERIES = (
     ),
     (
         5,
+        "runs ended before their tasks",
+        """SELECT t.flow_run_id, t.task FROM task_run t JOIN flow_run r ON r.id = t.flow_run_id
+        WHERE t.finished_at > r.finished_at""",
+    ),
+    (
+        5,
         "runs go on without a branch",
         """SELECT r.id FROM flow_run r WHERE r.status = 'running' AND NOT EXISTS
         (SELECT 1 FROM branch b WHERE b.flow_run_id = r.id AND b.state <> 'done')""",

@@ -1,12 +1,12 @@
 """A cluster a test, and the invariants at its end."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.faults.checks import check
-from tests.faults.harness import Cluster
+from tests.faults.harness import Cluster, open_checked
 from tests.servers import Valkey
 
 OpenCluster = Callable[..., Awaitable[Cluster]]
@@ -24,28 +24,14 @@ async def open_cluster(
     tmp_path: Path, database_url: str, valkey: Valkey
 ) -> AsyncIterator[OpenCluster]:
     """Makes a cluster with settings of its own; afterwards the six invariants must hold."""
-    opened: list[Cluster] = []
+    async with AsyncExitStack() as stack:
 
-    async def open_one(**settings: object) -> Cluster:
-        cluster = Cluster(tmp_path, database_url, valkey.url, **settings)
-        opened.append(cluster)
-        await cluster.open()
-        return cluster
+        async def open_one(**settings: object) -> Cluster:
+            return await stack.enter_async_context(
+                open_checked(tmp_path, database_url, valkey.url, **settings)
+            )
 
-    yield open_one
-    for cluster in opened:
-        try:
-            with cluster.database.read() as connection:
-                found = check(
-                    connection,
-                    cluster.journal,
-                    acknowledged=cluster.acknowledged,
-                    seen=cluster.seen,
-                    earlier=cluster.earlier,
-                )
-        finally:
-            await cluster.close()
-        assert found == {}
+        yield open_one
 
 
 @pytest.fixture

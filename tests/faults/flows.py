@@ -24,16 +24,18 @@ def chain(length: int, seconds: float = 0.0, *, slow: int | None = None) -> Json
     }
 
 
-def diamond(width: int, seconds: float = 0.0, types: tuple[str, ...] = ("mark",)) -> Json:
+def diamond(
+    width: int, seconds: float = 0.0, types: tuple[str, ...] = ("mark",), frame: str = "mark"
+) -> Json:
     """A fork into ``width`` tasks that one join follows, and one more task."""
     heads = [f"head{number}" for number in range(width)]
     return {
         "id": "diamond",
         "start_task": "begin",
         "tasks": [
-            {"name": "begin", "type": "mark"},
-            {"name": "join", "type": "mark"},
-            {"name": "last", "type": "mark"},
+            {"name": "begin", "type": frame},
+            {"name": "join", "type": frame},
+            {"name": "last", "type": frame},
             *(
                 {"name": head, "type": types[i % len(types)], "params": {"seconds": seconds}}
                 for i, head in enumerate(heads)

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from shared.settings import Settings, load_settings
 from shared.store.runs import NewRun, create_runs
 from shared.tasks import Json
 from shared.writer import Writer
-from tests.faults.checks import Final, Finished, finals, finished_task_runs
+from tests.faults.checks import Final, Finished, check, finals, finished_task_runs
 from tests.faults.journal import Journal
 from tests.servers import free_port
 from tests.waiting import wait_until
@@ -33,6 +34,8 @@ from tests.waiting import wait_until
 HERE = Path(__file__).parent
 RECOVERY_SECONDS = 5.0
 """From a fault to the work going on, at the default settings."""
+QUICK = {"lease_seconds": 1.0, "heartbeat_seconds": 0.3, "sweep_seconds": 0.3}
+"""Settings for tests in which a worker must be lost, and how soon does not matter."""
 START_SECONDS = 15.0
 STOP_SECONDS = 10.0
 
@@ -83,9 +86,7 @@ class Process:
 class Cluster:
     """The processes of one test, their database, and a client that submits as the API does."""
 
-    def __init__(
-        self, folder: Path, database_url: str, redis_url: str, **settings: object
-    ) -> None:
+    def __init__(self, folder: Path, database_url: str, redis_url: str, **settings: object) -> None:
         self.folder = folder
         self.settings: Settings = load_settings(
             database_url=database_url, redis_url=redis_url, **settings
@@ -152,13 +153,22 @@ class Cluster:
 
     async def start_api(self, **settings: object) -> Process:
         """Start an API and wait until it answers."""
+        process = self.launch_api(**settings)
+        await self.answers(process)
+        return process
+
+    async def answers(self, api: Process) -> None:
+        """Wait until an API listens."""
+        await wait_until(
+            lambda: _answers(api.port), description="the API listens", timeout=START_SECONDS
+        )
+
+    def launch_api(self, **settings: object) -> Process:
+        """Start an API."""
         port = free_port()
         command = ["-m", "api.server", "--host", "127.0.0.1", "--port", str(port)]
         process = self._start("api", command, settings, {})
         process.port = port
-        await wait_until(
-            lambda: _answers(port), description="the API listens", timeout=START_SECONDS
-        )
         return process
 
     def _start(
@@ -218,9 +228,7 @@ class Cluster:
         self, definition: Json, count: int, input_: Json = None
     ) -> list[FlowRunId]:
         """Start runs of one definition at once."""
-        return list(
-            await asyncio.gather(*(self.submit(definition, input_) for _ in range(count)))
-        )
+        return list(await asyncio.gather(*(self.submit(definition, input_) for _ in range(count))))
 
     async def all_ended(self, seconds: float = 20.0) -> None:
         """Wait until no run is under way, taking note of what is read on the way."""
@@ -229,15 +237,24 @@ class Cluster:
     def look(self) -> None:
         """Take note of which runs are final now, as any reader would see them."""
         with self.database.read() as connection:
-            self.seen.update(
-                {k: v for k, v in finals(connection).items() if k not in self.seen}
-            )
+            self.seen.update({k: v for k, v in finals(connection).items() if k not in self.seen})
 
     def look_closely(self) -> None:
         """Take note of every result as well, none of which may change."""
         self.look()
         with self.database.read() as connection:
             self.earlier = finished_task_runs(connection)
+
+    def violations(self) -> dict[int, list[str]]:
+        """What breaks the invariants, now that everything is quiet."""
+        with self.database.read() as connection:
+            return check(
+                connection,
+                self.journal,
+                acknowledged=self.acknowledged,
+                seen=self.seen,
+                earlier=self.earlier,
+            )
 
     def _look(self) -> bool:
         self.look()
@@ -261,6 +278,21 @@ class Cluster:
         """The first column of what a statement finds."""
         with self.database.read() as connection:
             return list(connection.execute(text(statement), parameters).scalars())
+
+
+@asynccontextmanager
+async def open_checked(
+    folder: Path, database_url: str, redis_url: str, **settings: object
+) -> AsyncIterator[Cluster]:
+    """A cluster for which the six invariants must hold at the end of the block."""
+    cluster = Cluster(folder, database_url, redis_url, **settings)
+    await cluster.open()
+    try:
+        yield cluster
+        found = cluster.violations()
+        assert found == {}, found
+    finally:
+        await cluster.close()
 
 
 def _answers(port: int) -> bool:

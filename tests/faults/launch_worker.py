@@ -6,7 +6,8 @@ The points are wrapped around the engine from outside, so that it holds no code 
 ``before-commit``  the task has ended, its record has not begun
 ``in-commit``      its rows are written, the transaction is not committed
 ``before-ring``    it is committed, and nobody was rung for what became ready
-``no-fence``       never dies, but records under claims that were taken away (negative control)
+``no-drop``        never dies, and goes on with branches that were taken away
+``no-fence``       the same, and even records what they come to (negative control)
 =================  ============================================================================
 """
 
@@ -23,8 +24,6 @@ from shared.store.books import Recorded, Step
 from worker import runner
 from worker.__main__ import main
 
-POINTS = ("before-commit", "in-commit", "before-ring", "no-fence")
-
 
 def _die(*_arguments: object, **_options: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -40,6 +39,10 @@ def _no_fence(_connection: Connection, items: Sequence[Step]) -> list[Step]:
     return list(items)
 
 
+def _never_drop() -> None:
+    runner.Runner.drop = lambda *_: None  # type: ignore[method-assign]
+
+
 def arrange(point: str) -> None:
     """Set the trap."""
     match point:
@@ -49,7 +52,10 @@ def arrange(point: str) -> None:
             runner.record_steps = _record_and_die
         case "before-ring":
             Ringer.ring = _die  # type: ignore[method-assign]
+        case "no-drop":
+            _never_drop()
         case "no-fence":
+            _never_drop()
             steps._fence = _no_fence
         case _:
             raise SystemExit(f"no such point: {point}")

@@ -13,8 +13,8 @@ async def test_a_join_of_two_workers_fires_once_500_times(open_cluster: OpenClus
     cluster = await open_cluster(worker_concurrency=700)
     left, right = cluster.start_worker(side="left"), cluster.start_worker(side="right")
     await cluster.at_work([left, right])
-    flow = diamond(2, types=("meet_left", "meet_right"))
-    begins = time.time() + 3.0
+    flow = diamond(2, types=("meet_left", "meet_right"), frame="noop")
+    begins = time.time() + 2.0
     for number in range(FORKS // 20):
         # Twenty runs meet in each instant: their ends share commits, too.
         await cluster.submit_many(flow, 20, {"at": begins + number * 0.1})

@@ -5,7 +5,7 @@ import pytest
 from tests.faults.checks import expect_visits
 from tests.faults.conftest import OpenCluster
 from tests.faults.flows import chain, diamond, poison
-from tests.faults.harness import RECOVERY_SECONDS, Cluster
+from tests.faults.harness import QUICK, RECOVERY_SECONDS, Cluster
 from tests.waiting import wait_until
 
 
@@ -29,7 +29,8 @@ async def test_a_killed_workers_tasks_run_elsewhere_within_five_seconds(cluster:
 
 
 @pytest.mark.parametrize("point", ["before-commit", "in-commit", "before-ring"])
-async def test_a_worker_dies_around_its_commit(cluster: Cluster, point: str) -> None:
+async def test_a_worker_dies_around_its_commit(open_cluster: OpenCluster, point: str) -> None:
+    cluster = await open_cluster(**QUICK)
     doomed = cluster.start_worker(point)
     await cluster.at_work([doomed])
     runs = await cluster.submit_many(diamond(300), 1)
@@ -48,7 +49,7 @@ async def test_a_worker_dies_around_its_commit(cluster: Cluster, point: str) -> 
 
 
 async def test_a_task_that_kills_every_worker_is_given_up(open_cluster: OpenCluster) -> None:
-    cluster = await open_cluster(lease_seconds=1.0, heartbeat_seconds=0.3, sweep_seconds=0.3)
+    cluster = await open_cluster(**QUICK)
     workers = await cluster.start_workers(4)
     run = await cluster.submit(poison())
     neighbours = await cluster.submit_many(chain(3), 20)

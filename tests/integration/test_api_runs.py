@@ -199,7 +199,7 @@ def test_same_key_with_another_body_is_refused(client: TestClient) -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a" * 256, "caf\u00e9"])
 def test_unusable_key_is_refused(client: TestClient, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
+    headers = {b"Idempotency-Key": key.encode("latin-1")}
     problem = _problem(client.post("/run-flow", json=FLOW, headers=headers), 422)
     assert problem.errors[0].pointer == "/header/Idempotency-Key"
 

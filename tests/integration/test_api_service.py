@@ -10,8 +10,10 @@ from starlette.testclient import TestClient
 from api import openapi, shapes
 from api.main import create_app
 from shared.database import create_database
+from shared.definition import FlowDefinition
 from shared.ids import WorkerId, new_id
 from shared.settings import Settings
+from shared.status import RunStatus
 from shared.store.workers import AdvertisedType, Registration, register_workers
 from tests.api_client import FLOW, open_client, settings_for
 
@@ -71,7 +73,7 @@ def test_workers_and_their_types_are_listed(client: TestClient, settings: Settin
 def test_stats_follow_their_shape(client: TestClient) -> None:
     client.post("/run-flow", json=FLOW)
     stats = shapes.Stats.model_validate_json(client.get("/stats").content)
-    assert stats.runs["running"] == 1
+    assert stats.runs[RunStatus.RUNNING] == 1
     assert [(queue.queue, queue.depth) for queue in stats.queues] == [("default", 1)]
     assert stats.oldest_ready_seconds is not None
 
@@ -180,7 +182,7 @@ def test_examples_follow_the_shapes_they_show(settings: Settings) -> None:
                 shown += 1
             for content in bodies:
                 bare, wrapped = content["examples"]["bare"], content["examples"]["wrapped"]
-                shapes.FlowDefinition.model_validate_json(orjson.dumps(bare["value"]))
+                FlowDefinition.model_validate_json(orjson.dumps(bare["value"]))
                 shapes.SubmittedFlow.model_validate_json(orjson.dumps(wrapped["value"]))
     assert shown > 20
 

@@ -34,6 +34,20 @@ FLOW: JsonValue = {
     "conditions": [{"source_task": "first", "target_task_success": "second"}],
 }
 
+DOZING = """
+import asyncio, os, pathlib
+from flow_manager import task
+
+@task("doze")
+async def doze(mark: str):
+    if not pathlib.Path(mark).exists():
+        pathlib.Path(mark + ".new").write_text(str(os.getpid()))
+        os.rename(mark + ".new", mark)
+        await asyncio.sleep(60)
+    return {"success": True, "data": {}}
+"""
+"""A task that sleeps for long when it is run for the first time, and tells in which process."""
+
 
 @asynccontextmanager
 async def kept(
@@ -183,6 +197,28 @@ def test_dev_runs_flows_restarts_killed_workers_and_stops_everything(tmp_path: P
     # The same data again: what was there is still there.
     with development_service(tmp_path) as service, FlowClient(service.url) as client:
         assert len(client.list().runs) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_dead_workers_task_goes_on_before_its_lease_is_over(tmp_path: Path) -> None:
+    tasks = tmp_path / "dozing.py"
+    tasks.write_text(DOZING)
+    options = ["--tasks", str(tasks), "--lease-seconds", "20"]
+    with development_service(tmp_path, options) as service, FlowClient(service.url) as client:
+        first = tmp_path / "first"
+        definition: JsonValue = {
+            "id": "doze",
+            "start_task": "doze",
+            "tasks": [{"name": "doze", "params": {"mark": str(first)}}],
+        }
+        submitted = client.run(definition)
+        block_until(first.exists, description="the task runs", timeout=10)
+        psutil.Process(int(first.read_text())).kill()
+        run = client.wait(submitted.flow_run_id, timeout_seconds=15)
+    assert run.is_success, run
+    assert [task.status.value for task in run.tasks] == ["cancelled", "success"], run.tasks
+    assert run.tasks[0].reason == "worker_lost"
 
 
 @pytest.mark.slow

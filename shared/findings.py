@@ -1,0 +1,77 @@
+"""Collecting findings: all of them in one pass, the first few kept, every cost bounded."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from shared.errors import Finding
+
+_MAX_CANDIDATES = 2_000
+"""Names that a suggestion is looked for among."""
+_MAX_COMPARED_LENGTH = 60
+_SHOWN_LENGTH = 60
+
+
+class Findings:
+    """The errors and warnings of one definition."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.errors: list[Finding] = []
+        self.warnings: list[Finding] = []
+        self.error_count = 0
+        """All errors that were seen, kept or not."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further errors are only counted."""
+        return len(self.errors) >= self._most
+
+    def error(self, pointer: str, code: str, message: str, suggestion: str | None = None) -> None:
+        """Note an error."""
+        self.error_count += 1
+        if not self.is_full:
+            self.errors.append(Finding(_short(pointer, 500), code, message, suggestion))
+
+    def warning(self, pointer: str, code: str, message: str) -> None:
+        """Note a warning."""
+        if len(self.warnings) < self._most:
+            self.warnings.append(Finding(_short(pointer, 500), code, message))
+
+    def unknown(self, pointer: str, code: str, what: str, name: str, known: Iterable[str]) -> None:
+        """Note a name that means nothing, with the nearest one that does."""
+        if self.is_full:
+            self.error_count += 1
+            return
+        nearest = nearest_names(name, known)
+        self.error(
+            pointer,
+            code,
+            f"there is no {what} {quoted(name)}",
+            f"did you mean {' or '.join(quoted(n) for n in nearest)}?" if nearest else None,
+        )
+
+
+def nearest_names(name: str, known: Iterable[str]) -> Sequence[str]:
+    """At most two names that look like ``name``."""
+    if len(name) > _MAX_COMPARED_LENGTH:
+        return []
+    candidates = [
+        candidate
+        for candidate in islice(known, _MAX_CANDIDATES)
+        if abs(len(candidate) - len(name)) <= 3
+    ]
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    if name.lower() in lowered:
+        return [lowered[name.lower()]]
+    return difflib.get_close_matches(name, candidates[:200], n=2, cutoff=0.7)
+
+
+def quoted(name: str) -> str:
+    """A name of the input as a message may show it: cut short, without control characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in _short(name, _SHOWN_LENGTH))
+    return f'"{shown}"'
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
