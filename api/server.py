@@ -4,9 +4,13 @@ One process, one event loop. It stops on SIGTERM and SIGINT, after the requests 
 """
 
 import argparse
+import signal
+import socket
 import sys
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.connections import GuardedProtocol
 from api.main import create_app
@@ -19,6 +23,31 @@ KEEP_ALIVE_SECONDS = 30
 SHUTDOWN_SECONDS = 15
 """What requests that run are given at SIGTERM; those that wait for a run are let go of."""
 BACKLOG = 2_048
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which first lets go whoever waits for a run: that may take a minute."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the waiting requests, then stop as uvicorn does."""
+        app = self.config.app
+        # There are none where the start failed.
+        resources = getattr(app.state, "resources", None) if isinstance(app, FastAPI) else None
+        if resources is not None:
+            await resources.endings.close()
+        await super().shutdown(sockets)
+
+    def serve_until_told(self) -> bool:
+        """Serve until SIGTERM or SIGINT; whether it served at all."""
+        # uvicorn sends itself the signal again when it is done, to whom handled it before it:
+        # to be told to stop and to stop is no failure.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self.run()
+        return self.started
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.should_exit = True
 
 
 def configuration(
@@ -61,9 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    server = uvicorn.Server(config)
-    server.run()
-    return 0 if server.started else 1
+    return 0 if Server(config).serve_until_told() else 1
 
 
 if __name__ == "__main__":

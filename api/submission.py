@@ -102,7 +102,9 @@ class Submissions:
             return known
         try:
             return await self._judge(key, body, types)
-        except RefusedDefinition:
+        except RefusedDefinition as error:
+            if all(finding.code != "unknown_task_type" for finding in error.findings):
+                raise
             # A worker that knows more may have started a moment ago.
             newer = await self._workers.task_types(max_age_seconds=0.0)
             if newer is types:

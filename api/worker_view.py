@@ -6,15 +6,19 @@ Asked of the database at most once a second, however many submits come in.
 import asyncio
 import time
 
+import structlog
 from sqlalchemy import Connection
 
 from api.reading import Reader
+from shared.errors import InvalidTask
 from shared.lease_clock import LeaseClock
 from shared.queries import workers
 from shared.registry import load_registry
 from shared.settings import Settings
 
 _MAX_AGE_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerView:
@@ -57,5 +61,14 @@ class WorkerView:
         # No worker ever told: the first submit may well be quicker than the first worker, which
         # will load the very same types.
         if self._own_types is None:
-            self._own_types = load_registry(self._settings.task_modules).names()
+            self._own_types = _own_types(self._settings)
         return self._own_types
+
+
+def _own_types(settings: Settings) -> frozenset[str]:
+    try:
+        return load_registry(settings.task_modules).names()
+    except InvalidTask as error:
+        # The workers refuse to start with it; a client of ours can do nothing about it.
+        _log.error("task_modules_unusable", error=str(error))
+        return load_registry(()).names()

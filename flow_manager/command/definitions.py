@@ -50,6 +50,8 @@ def validate(
         hidden = validated.error_count - len(validated.errors)
         if hidden > 0:
             print(f"{file}: and {hidden} further errors")
+        if any(finding.code == "unknown_task_type" for finding in validated.errors):
+            print("Task types of your own are found with --tasks; --any-type accepts all of them.")
         if validated.flow is not None:
             print(f"{file}: valid")
     if validated.flow is None:

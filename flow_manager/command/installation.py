@@ -13,13 +13,6 @@ from shared.errors import FlowManagerError
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-_OPENAPI_PROGRAM = (
-    "import json, sys\n"
-    "from api.main import create_app\n"
-    "json.dump(create_app().openapi(), sys.stdout, indent=2, ensure_ascii=True, sort_keys=True)\n"
-    "print()\n"
-)
-"""Run in a process of its own: the command never imports the API."""
 _OPENAPI_SECONDS = 60.0
 
 
@@ -61,9 +54,10 @@ def workers(url: str = URL, api_key: str | None = API_KEY, as_json: bool = AS_JS
     if as_json:
         print_json(document)
         return
-    names = ("worker_id", "host", "pid", "state", "queues", "running", "concurrency", "version")
+    names = ("worker_id", "state", "running", "concurrency", "queues", "host", "pid")
     rows = [[cell(row.get(name)) for name in names] for row in rows_in(document)]
-    print_table(("worker", *names[1:]), rows, empty="No worker is alive.")
+    columns = ("worker", "state", "running", "slots", "queues", "host", "pid")
+    print_table(columns, rows, empty="No worker is alive.")
 
 
 def config(context: typer.Context, as_json: bool = AS_JSON) -> None:
@@ -97,8 +91,9 @@ def openapi(
     ),
 ) -> None:
     """Print the API's description (OpenAPI)."""
+    # In a process of its own: the command never imports the API.
     made = subprocess.run(
-        [sys.executable, "-P", "-c", _OPENAPI_PROGRAM],
+        [sys.executable, "-P", "-m", "api.openapi"],
         stdout=subprocess.PIPE,
         timeout=_OPENAPI_SECONDS,
         check=False,

@@ -27,6 +27,12 @@ STATUS_STYLES = {
     "lost": "red",
 }
 
+TEXT_COLUMNS = frozenset({"description", "source", "what was found", "value"})
+"""They may take several lines; others are cut where a terminal is narrow."""
+LEAST_WIDTHS = {"run": 36, "worker": 36, "status": 9, "outcome": 7, "took": 6}
+"""Of what is never cut: ids, because they are copied, and what a run came to."""
+PIPE_WIDTH = 1_000
+
 
 def print_json(value: object) -> None:
     """Print a value as JSON, indented, in UTF-8 whatever the terminal's encoding."""
@@ -41,7 +47,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
 
     lines = list(rows)
     if lines:
-        Console(highlight=False).print(_table(columns, lines))
+        # Who pipes a table wants a row a line, whatever its length.
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        Console(highlight=False, width=width).print(_table(columns, lines))
     else:
         print(empty)
 
@@ -52,8 +60,12 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        # Ids are to be copied: never in two lines.
-        table.add_column(column, no_wrap=column in {"run", "worker"}, overflow="fold")
+        table.add_column(
+            column,
+            no_wrap=column not in TEXT_COLUMNS,
+            overflow="fold" if column in TEXT_COLUMNS else "ellipsis",
+            min_width=LEAST_WIDTHS.get(column),
+        )
     for row in rows:
         # Text, not markup: names come from definitions.
         table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))
@@ -90,5 +102,5 @@ def duration(milliseconds: float | None) -> str:
 
 
 def local_time(time: datetime | None) -> str:
-    """A time in the time zone of who reads it."""
-    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """A time in the time zone of who reads it, without its year."""
+    return "" if time is None else time.astimezone().strftime("%m-%d %H:%M:%S")

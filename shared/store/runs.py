@@ -192,6 +192,8 @@ def fail_run(
 def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> "dict[FlowRunId, Row[Any]]":
     """Lock runs, by id, and read what decides about them. The lock is the lock of everything
     that concerns more than one branch of the run."""
+    if not ids:
+        return {}
     rows: Iterable[Row[Any]] = connection.execute(_LOCK_RUNS, {"ids": sorted(ids)})
     return {row.id: row for row in rows}
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from shared.database import Database, create_database, upgrade
 from shared.definition import FlowDefinition
+from shared.errors import DatabaseUnavailable
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
@@ -257,7 +258,9 @@ class Cluster:
             )
 
     def _look(self) -> bool:
-        self.look()
+        # While the database is away nothing can be read either.
+        with suppress(DatabaseUnavailable):
+            self.look()
         return set(self.acknowledged) <= set(self.seen)
 
     async def started(self, run: FlowRunId, task: str, attempt: int = 1) -> int:

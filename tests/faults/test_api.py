@@ -24,7 +24,7 @@ async def test_every_run_that_a_killed_api_had_accepted_ends(cluster: Cluster) -
     async def post(client: httpx2.AsyncClient) -> None:
         answer = await client.post(f"{api.url}/run-flow", json=chain(2))
         assert answer.status_code == 202
-        cluster.acknowledged.append(FlowRunId(answer.json()["id"]))
+        cluster.acknowledged.append(FlowRunId(answer.json()["flow_run_id"]))
 
     async with _client() as client:
         posts = [asyncio.create_task(post(client)) for _ in range(100)]
@@ -57,7 +57,7 @@ async def test_a_submit_is_accepted_with_redis_away(cluster: Cluster, valkey: Va
             answer = await client.post(f"{api.url}/run-flow", json=chain(2))
             assert answer.status_code == 202, answer.text
             assert time.monotonic() - began < 1.0
-            cluster.acknowledged.append(FlowRunId(answer.json()["id"]))
+            cluster.acknowledged.append(FlowRunId(answer.json()["flow_run_id"]))
     began_at = time.time()
 
     await cluster.all_ended()
@@ -79,8 +79,8 @@ async def test_two_clients_with_one_idempotency_key_get_one_run(cluster: Cluster
         for number in range(40):
             pair = await asyncio.gather(*(post(client, a.url, f"key-{number}") for a in apis))
             assert sorted(answer.status_code for answer in pair) == [200, 202]
-            assert len({answer.json()["id"] for answer in pair}) == 1
-            cluster.acknowledged.append(FlowRunId(pair[0].json()["id"]))
+            assert len({answer.json()["flow_run_id"] for answer in pair}) == 1
+            cluster.acknowledged.append(FlowRunId(pair[0].json()["flow_run_id"]))
 
     await cluster.all_ended()
 

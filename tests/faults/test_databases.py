@@ -91,10 +91,10 @@ async def test_postgresql_cuts_every_connection_again_and_again(
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 4 MB."""
+    """A file system of 24 MB: the write-ahead log alone may take four."""
     folder = Path(tempfile.mkdtemp(prefix="flow-disk-"))
     mounting = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "flow-test", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "flow-test", str(folder)],
         capture_output=True,
         check=False,
     )

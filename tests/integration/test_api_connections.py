@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -153,3 +155,38 @@ async def test_what_is_not_http_is_a_problem(port: int, nonsense: bytes) -> None
         status, content = await _answer(reader)
         assert (status, orjson.loads(content)["status"]) == (400, 400)
         assert await _is_closed(reader)
+
+
+async def test_stopping_lets_go_whoever_waits_for_a_run_and_is_no_failure(tmp_path: Path) -> None:
+    port = free_port()
+    environment = os.environ | {
+        "FLOW_DATABASE_URL": f"sqlite:///{tmp_path}/flow.db",
+        "FLOW_REDIS_URL": f"unix://{tmp_path}/no-redis.sock",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "api.server", "--port", str(port)),
+        env=environment,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await wait_until(lambda: _answers(port), description="the server listens", timeout=20)
+        async with _connected(port) as (reader, writer):
+            writer.write(POST.replace(b"/run-flow", b"/run-flow?wait=60") + BODY)
+            await asyncio.sleep(0.3)
+            process.terminate()
+            assert (await _answer(reader))[0] == 202
+        async with asyncio.timeout(5):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    try:
+        async with _connected(port) as (reader, writer):
+            writer.write(GET)
+            return (await _answer(reader))[0] == 200
+    except (OSError, EOFError):
+        return False
