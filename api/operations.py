@@ -102,12 +102,14 @@ def _problems(*statuses: int) -> dict[int | str, _Object]:
     }
 
 
-def _body(**shapes: str) -> _Object:
+def _body(**shapes: str | None) -> _Object:
+    """A body of one of these shapes, or of any where none is named; each with its example."""
+    named = [_shape(shape) for shape in shapes.values() if shape is not None]
     return {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"anyOf": [_shape(shape) for shape in shapes.values()]},
+                "schema": {"anyOf": named} if named else {},
                 "examples": {name: {"value": examples.BODIES[name]} for name in shapes},
             }
         },
@@ -196,7 +198,8 @@ VALIDATE = _operation(
         )
     },
     (400, 408, 413, 415, 422, 503),
-    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
+    # Any JSON is judged: what is no definition gets a verdict, too.
+    requestBody=_body(wrapped=None, bare=None),
 )
 LIST_TASK_TYPES = _operation(
     "workers",

