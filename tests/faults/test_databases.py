@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from shared.errors import DatabaseUnavailable
@@ -38,20 +37,14 @@ async def test_postgresql_is_restarted_under_load(
 
 @pytest.mark.postgres
 async def test_postgresql_cuts_every_connection_again_and_again(
-    tmp_path: Path, postgresql_url: str, _postgresql_server: str, valkey: Valkey
+    tmp_path: Path, restartable: Restartable, valkey: Valkey
 ) -> None:
-    async with open_checked(tmp_path, postgresql_url, valkey.url) as cluster:
+    async with open_checked(tmp_path, restartable.url, valkey.url) as cluster:
         workers = await cluster.start_workers(2)
         await _begin(cluster)
-        with psycopg.connect(
-            host=_postgresql_server, user="postgres", dbname="postgres", autocommit=True
-        ) as administrator:
-            for _ in range(10):
-                administrator.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                    (cluster.database.url.database,),
-                )
-                await asyncio.sleep(0.15)
+        for _ in range(10):
+            await asyncio.to_thread(restartable.cut_connections)
+            await asyncio.sleep(0.15)
         await _go_on(cluster)
         assert all(worker.is_alive for worker in workers)
 
@@ -81,9 +74,7 @@ async def test_a_full_disk_stops_the_work_and_loses_none(
         await _begin(cluster)
         _fill(small_disk / "ballast")
         with pytest.raises(DatabaseUnavailable, match="full"):
-            # The write-ahead log may have some room left in itself.
-            for _ in range(10_000):
-                await cluster.submit(chain(1))
+            await _submit_for_ever(cluster)
         await asyncio.sleep(0.5)
         (small_disk / "ballast").unlink()
         await _go_on(cluster)
@@ -108,6 +99,12 @@ async def _go_on(cluster: Cluster) -> None:
     )
     await cluster.submit(diamond(10))
     await cluster.all_ended()
+
+
+async def _submit_for_ever(cluster: Cluster) -> None:
+    # The write-ahead log may have some room left in itself.
+    while True:
+        await cluster.submit(chain(1))
 
 
 def _fill(path: Path) -> None:

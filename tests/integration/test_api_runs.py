@@ -288,6 +288,7 @@ def test_lists_leave_tracebacks_out(client: TestClient, database: Database) -> N
         ("flow_id=%00", "flow_id"),
         ("q=" + "a" * 201, "q"),
         ("created_after=yesterday", "created_after"),
+        ("created_after=1767225600", "created_after"),
         ("created_after=2026-01-01T00:00:00", "created_after"),
         ("created_before=0001-01-01T00:00:00%2B14:00", "created_before"),
     ],
