@@ -23,6 +23,8 @@ _PLACE = re.compile(r"^(?P<what>.*) at line (?P<line>\d+) column (?P<column>\d+)
 _DUPLICATE = re.compile(r'^Detected duplicate key "(?P<key>.*)"$', re.DOTALL)
 _NAME = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SHOWN_KEY_LENGTH = 40
+_SUSPECT = re.compile(rb"\\u0000|[0-9][eE]|[0-9]{19}")
+"""A NUL, or a number that may be too large."""
 
 _PLAIN = {
     "expected value": "a value is expected here",
@@ -99,22 +101,31 @@ def _in_characters(body: bytes, line: int, column: int) -> int:
 
 
 def _check_values(document: JsonValue, body: bytes, max_depth: int) -> None:
-    """Look at every value once, for what the parser lets through."""
-    pending: list[tuple[JsonValue, int]] = [(document, 1)]
-    while pending:
-        value, depth = pending.pop()
-        if isinstance(value, dict | list):
-            if depth > max_depth:
-                _refuse(document, f"nested deeper than {max_depth} levels", body, value)
-            if isinstance(value, dict) and any("\x00" in key for key in value):
-                _refuse(document, "a key holds the character NUL", body, value)
-            items = value.values() if isinstance(value, dict) else value
-            pending.extend((item, depth + 1) for item in items)
-        elif (problem := _problem(value)) is not None:
-            _refuse(document, problem, body, value)
+    """Look at what the parser lets through.
+
+    Containers for their depth; their scalars only where the text holds something that could
+    become a value we refuse, which hardly any does.
+    """
+    is_suspect = _SUSPECT.search(body) is not None
+    level: list[JsonValue] = [document]
+    depth = 0
+    while level:
+        if is_suspect:
+            for value in level:
+                if (problem := _problem(value)) is not None:
+                    _refuse(document, problem, body, value)
+        containers = [value for value in level if isinstance(value, dict | list)]
+        depth += 1
+        if containers and depth > max_depth:
+            _refuse(document, f"nested deeper than {max_depth} levels", body, containers[0])
+        level = []
+        for container in containers:
+            level.extend(container.values() if isinstance(container, dict) else container)
 
 
 def _problem(value: JsonValue) -> str | None:
+    if isinstance(value, dict):
+        return "a key holds the character NUL" if any("\x00" in key for key in value) else None
     if isinstance(value, str):
         return "a string holds the character NUL" if "\x00" in value else None
     if isinstance(value, float):

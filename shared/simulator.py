@@ -1,0 +1,127 @@
+"""Runs a flow in memory, by the decider that the workers use.
+
+A pure stand-in for database and queue: the books of the joins are a dictionary, and the
+caller says what each visit comes to and which of the active branches is done next. Where a
+definition leads under given outcomes is thereby known without running anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.decider import JoinCount, Settlement, Verdict
+from shared.flow import Flow
+from shared.paths import head_path, merged_path
+from shared.status import Outcome, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedVisit:
+    """One visit of a task."""
+
+    task: str
+    iteration: int
+    path: str
+    """The branch that made it."""
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a run came to."""
+
+    visits: tuple[SimulatedVisit, ...]
+    """In the order in which they ended."""
+    status: RunStatus
+    outcome: Outcome | None
+
+
+@dataclass(slots=True)
+class _Branch:
+    task: str
+    path: str
+    tracked: bool
+
+
+def simulate(
+    flow: Flow,
+    outcome_of: Callable[[str, int], Outcome],
+    pick: Callable[[int], int] = lambda _: 0,
+) -> Simulation:
+    """Run ``flow``.
+
+    ``outcome_of(task, iteration)`` says what a visit comes to; ``pick(n)`` which of n active
+    visits ends next, from 0.
+    """
+    return _Simulator(flow, outcome_of, pick).run()
+
+
+class _Simulator:
+    def __init__(
+        self,
+        flow: Flow,
+        outcome_of: Callable[[str, int], Outcome],
+        pick: Callable[[int], int],
+    ) -> None:
+        self._flow = flow
+        self._outcome_of = outcome_of
+        self._pick = pick
+        self._books: dict[str, JoinCount] = {}
+        self._active: list[_Branch] = []
+        self._waiting: dict[str, list[_Branch]] = {}
+        self._iterations: dict[str, int] = {}
+        self._visits: list[SimulatedVisit] = []
+        self._begun = 0
+        self._failed = 0
+
+    def run(self) -> Simulation:
+        self._begin(_Branch(self._flow.definition.start_task, "main", tracked=False))
+        while self._active:
+            if self._begun > self._flow.definition.max_task_runs:
+                return Simulation(tuple(self._visits), RunStatus.FAILED, None)
+            self._end_visit(self._active.pop(self._pick(len(self._active))))
+        assert not any(self._waiting.values()), "a branch waits for ever"
+        assert not any(any(count) for count in self._books.values()), "the books do not close"
+        outcome = Outcome.FAILURE if self._failed else Outcome.SUCCESS
+        return Simulation(tuple(self._visits), RunStatus.COMPLETED, outcome)
+
+    def _begin(self, branch: _Branch) -> None:
+        self._begun += 1
+        self._active.append(branch)
+
+    def _end_visit(self, branch: _Branch) -> None:
+        iteration = self._iterations.get(branch.task, 0) + 1
+        self._iterations[branch.task] = iteration
+        outcome = self._outcome_of(branch.task, iteration)
+        self._visits.append(SimulatedVisit(branch.task, iteration, branch.path, outcome))
+        move = self._flow.decider.move(branch.task, outcome, tracked=branch.tracked)
+        self._failed += move.failed
+        forks = len(move.heads) > 1
+        for head in move.heads:
+            path = head_path(branch.path, branch.task, head.task) if forks else branch.path
+            following = _Branch(head.task, path, branch.tracked or forks)
+            if head.waits:
+                self._waiting.setdefault(head.task, []).append(following)
+            else:
+                self._begin(following)
+        self._change(dict(move.changes))
+
+    def _change(self, changes: dict[str, JoinCount]) -> None:
+        while changes:
+            following: dict[str, JoinCount] = {}
+            for join, change in changes.items():
+                count = self._books[join] = self._books.get(join, JoinCount()).plus(change)
+                assert min(count) >= 0, f"the books of {join} are below zero: {count}"
+                settlement = self._flow.decider.settle(join, count) if any(count) else None
+                if settlement is not None:
+                    self._carry_out(settlement)
+                    for name, more in settlement.changes.items():
+                        following[name] = following.get(name, JoinCount()).plus(more)
+            changes = following
+
+    def _carry_out(self, settlement: Settlement) -> None:
+        self._failed += settlement.failed
+        arrived = self._waiting.pop(settlement.join, [])
+        assert len(arrived) == settlement.arrived or settlement.verdict is Verdict.RESET
+        if settlement.verdict is Verdict.FIRE:
+            path = merged_path([branch.path for branch in arrived])
+            self._begin(_Branch(settlement.join, path, tracked=True))
