@@ -77,8 +77,20 @@ class Claimer:
             now = self._clock.now()
             if self._runner.room:
                 await self._claim(self._wish(self._runner.room, None, now))
-            if self._runner.room and not self._runner.holds_suspect:
-                await self._claim(self._wish(1, None, now, suspects=True))
+
+    async def try_suspects_for_ever(self) -> None:
+        """Claim what has cost other workers their lives, one after another.
+
+        The next one follows at once: where workers die for reasons of their own, there are many.
+        """
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            while self._runner.room:
+                self._runner.suspect_over.clear()
+                wish = self._wish(1, None, self._clock.now(), suspects=True)
+                if not await self._claim(wish):
+                    break
+                await self._runner.suspect_over.wait()
 
     def _wish(
         self,
@@ -100,13 +112,15 @@ class Claimer:
             suspects=suspects,
         )
 
-    async def _claim(self, claim: Claim) -> None:
+    async def _claim(self, claim: Claim) -> int:
+        """Claim and run; how many branches it were."""
         if not claim.task_types:
-            return
+            return 0
         try:
             claimed = await self._writer.call(claim_branches, claim)
         except FlowManagerError as error:
             _log.warning("claim_failed", error=str(error))
             await asyncio.sleep(0.1)
-            return
+            return 0
         self._runner.start(claimed, suspects=claim.suspects)
+        return len(claimed)

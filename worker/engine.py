@@ -80,6 +80,7 @@ class Engine:
         self._loops = [
             loop.create_task(self.claimer.claim_for_ever(), name="claimer"),
             loop.create_task(self.claimer.sweep_for_ever(), name="sweep"),
+            loop.create_task(self.claimer.try_suspects_for_ever(), name="suspects"),
             loop.create_task(self._leader.lead_for_ever(), name="leader"),
         ]
         for task in self._loops:

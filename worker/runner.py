@@ -23,6 +23,7 @@ from shared.queries.results import StoredResult, definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
+from shared.status import RunStatus
 from shared.store.books import Recorded, Step, StepLog
 from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
 from shared.store.steps import record_steps
@@ -71,6 +72,8 @@ class Runner:
         """Live workers, this one included."""
         self.slot_freed = asyncio.Event()
         """Set whenever a branch ends here."""
+        self.suspect_over = asyncio.Event()
+        """Set when a suspect's visit is over, or the suspect does not run here any more."""
         self._settings = settings
         self._database = database
         self._writer = writer
@@ -96,11 +99,6 @@ class Runner:
     def task_types(self) -> Collection[str]:
         """What this worker begins; nothing while it stops."""
         return frozenset() if self._is_stopping else self._registry.names()
-
-    @property
-    def holds_suspect(self) -> bool:
-        """Whether a branch runs here that has cost other workers their lives."""
-        return any(branch.is_suspect for branch in self._branches.values())
 
     @property
     def claims(self) -> dict[BranchId, int]:
@@ -158,9 +156,15 @@ class Runner:
         if self._branches.get(branch_id) is branch:
             del self._branches[branch_id]
         self.slot_freed.set()
+        self._acquit(branch)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The heartbeat finds the branch held and not running, and frees it.
             _log.error("branch_broke_off", branch_id=branch_id, exc_info=error)
+
+    def _acquit(self, branch: RunningBranch) -> None:
+        if branch.is_suspect:
+            branch.is_suspect = False
+            self.suspect_over.set()
 
     async def _keep_running(self, branch: RunningBranch) -> None:
         try:
@@ -182,8 +186,12 @@ class Runner:
         if not recorded.accepted:
             _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
             return None
+        self._acquit(branch)
         if recorded.ended is not None:
             self._publisher.run_ended([visit.flow_run_id])
+            if recorded.ended is RunStatus.FAILED:
+                # Its other branches, here and elsewhere, are no longer anybody's.
+                self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
             self._ringer.ring(recorded.ready, chunks=self.peers)
         if result.kind in ("success", "failure"):

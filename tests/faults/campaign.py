@@ -161,6 +161,14 @@ async def run_campaign(kind: str, arguments: argparse.Namespace) -> Result:
                 await campaign.run(arguments.seconds, arguments.workers)
             except AssertionError as error:
                 print(f"{kind}: {error}")
+                print(
+                    cluster.query(
+                        "SELECT state || ' ' || losses || ' ' || task || ' ' || coalesce(CAST(worker_id AS text), '-') FROM branch WHERE state <> 'done'"
+                    )[:40],
+                    cluster.query(
+                        "SELECT CAST(id AS text) || ' ' || state || pid FROM worker WHERE state <> 'lost'"
+                    ),
+                )
             return Result(
                 database=kind,
                 counts=campaign.counts,

@@ -1,0 +1,89 @@
+"""Task types that the engine's tests run."""
+
+import asyncio
+
+from pydantic import BaseModel
+
+from flow_manager import BaseTask, Suspend, TaskContext
+
+CANCELLED: list[str] = []
+"""The tasks that were stopped, for tests in the same process."""
+
+
+class Script(BaseModel):
+    """What the task comes to."""
+
+    succeeds: bool = True
+
+
+class Scripted(BaseTask):
+    """Comes to what its params say, and tells what it saw."""
+
+    name = "scripted"
+    Params = Script
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the result."""
+        seen = {name: result.success for name, result in sorted(context.tasks.items())}
+        data = {"seen": seen, "previous": context.previous, "iteration": context.iteration}
+        return {"success": context.params.succeeds, "data": data}
+
+
+class Plain(BaseTask):
+    """Gives its own name as data."""
+
+    name = "plain"
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the result."""
+        return {"success": True, "data": {"from": context.task_name}}
+
+
+class Third(BaseTask):
+    """Fails until its third visit."""
+
+    name = "third"
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the result."""
+        return {"success": context.iteration >= 3, "data": {}}
+
+
+class Raises(BaseTask):
+    """Raises."""
+
+    name = "raises"
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Raise, once its siblings had time to begin."""
+        await asyncio.sleep(0.2)
+        raise RuntimeError("boom")
+
+
+class Hangs(BaseTask):
+    """Runs until it is stopped."""
+
+    name = "hangs"
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Wait for ever."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            CANCELLED.append(context.task_name)
+            raise
+        return {"success": True}
+
+
+class Naps(BaseTask):
+    """Asks to be woken a little later."""
+
+    name = "naps"
+
+    async def run(self, context: TaskContext) -> Suspend:
+        """Go to sleep."""
+        return Suspend(seconds=0.1)
+
+    async def resume(self, context: TaskContext) -> dict[str, object]:
+        """Wake up."""
+        return {"success": True, "data": {"woken": True}}
