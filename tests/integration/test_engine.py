@@ -118,7 +118,7 @@ async def rig(database_url: str, redis_url: str) -> AsyncIterator[Rig]:
     """A running engine."""
     chosen = Settings(
         database_url=database_url,
-        redis_url=redis_url,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        redis_url=redis_url,
         task_modules=(MODULE,),
         sweep_seconds=0.1,
         heartbeat_seconds=0.2,
@@ -263,7 +263,7 @@ async def test_a_task_that_sleeps_holds_no_slot_and_is_woken(rig: Rig) -> None:
 async def test_a_graceful_stop_gives_back_what_runs(database_url: str, redis_url: str) -> None:
     chosen = Settings(
         database_url=database_url,
-        redis_url=redis_url,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        redis_url=redis_url,
         task_modules=(MODULE,),
         grace_seconds=0.1,
     )

@@ -173,7 +173,7 @@ def test_too_many_tasks_and_targets_are_refused_before_they_are_read() -> None:
 
 def test_ten_thousand_good_tasks_are_judged_within_a_second() -> None:
     count = 10_000
-    flow = {
+    flow: dict[str, Any] = {
         "id": "large",
         "start_task": "t0",
         "tasks": [{"name": f"t{n}", "type": "noop"} for n in range(count)],
