@@ -31,6 +31,9 @@ from shared.writer import Writer
 
 runs = FlowRun.__table__
 
+LISTEN_TRIES = 500
+LISTEN_PAUSE_SECONDS = 0.01
+
 
 class EngineSide:
     """The submitter. It lives on the event loop of its runner."""
@@ -54,9 +57,11 @@ class EngineSide:
             subscriber = Subscriber(redis_url, settings.queue_name, on_ended=self._note_ended)
             await ringer.start()
             await subscriber.start()
-            while not subscriber.is_listening:
-                await asyncio.sleep(0.01)
-            return ringer, subscriber
+            for _ in range(LISTEN_TRIES):
+                if subscriber.is_listening:
+                    return ringer, subscriber
+                await asyncio.sleep(LISTEN_PAUSE_SECONDS)
+            raise TimeoutError("no subscription to the ends of runs")
 
         self._ringer, self._subscriber = runner.run(connect())
 

@@ -1,8 +1,10 @@
 """The product's works through HTTP, against a running API."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -35,7 +37,7 @@ class HttpSide:
                     request = post(
                         f"/run-flow?wait={WAIT_SECONDS}", product_flows.sequential(work.size)
                     )
-                    return self._exchanges(work, request, HTTPStatus.OK)
+                    return self._exchanges(work, [request], HTTPStatus.OK)
                 case Shape.HTTP_POST:
                     return self._posts(work)
                 case Shape.HTTP_THROUGHPUT:
@@ -48,17 +50,18 @@ class HttpSide:
             reason = str(error)
         return Measurement(work.name, reason=reason)
 
-    def gets(self, work: Work, flow_run_id: str) -> Measurement:
-        """GET one of the stored runs, again and again."""
-        return self._exchanges(work, get(f"/flows/{flow_run_id}"), HTTPStatus.OK)
+    def gets(self, work: Work, flow_run_ids: Sequence[str]) -> Measurement:
+        """GET stored runs, chosen at random, one after another."""
+        chosen = random.Random(work.size).choices(flow_run_ids, k=work.repetitions + WARM_UPS)
+        return self._exchanges(work, [get(f"/flows/{each}") for each in chosen], HTTPStatus.OK)
 
     def _posts(self, work: Work) -> Measurement:
         request = post("/run-flow", product_flows.sequential(work.size))
-        measurement = self._exchanges(work, request, HTTPStatus.ACCEPTED)
+        measurement = self._exchanges(work, [request], HTTPStatus.ACCEPTED)
         self._with_connections(1, lambda opened: _all_finished(opened[0]), work.budget_seconds)
         return measurement
 
-    def _exchanges(self, work: Work, request: bytes, expected: int) -> Measurement:
+    def _exchanges(self, work: Work, requests: Sequence[bytes], expected: int) -> Measurement:
         """One request after another on one connection, each a sample."""
 
         async def open_one() -> Connection:
@@ -66,8 +69,10 @@ class HttpSide:
 
         connection = self.runner.run(open_one())
 
+        following = itertools.cycle(requests)
+
         def exchange(timeout_seconds: float) -> None:
-            self.runner.run(_expect(connection, request, expected, timeout_seconds))
+            self.runner.run(_expect(connection, next(following), expected, timeout_seconds))
 
         try:
             for _ in range(WARM_UPS):

@@ -23,6 +23,7 @@ from bench.product import (
     settings,
 )
 from bench.product_engine import EngineSide
+from bench.product_history import store_runs
 from bench.product_http import HttpSide
 from bench.works import PEER_SHAPES, Shape, Work
 
@@ -66,8 +67,12 @@ def main() -> None:
                 write_measurement(measurement)
         http = HttpSide(runner, product.port)
         for work in works:
-            if work.name != "idle-dev" and work.shape not in PEER_SHAPES:
+            if work.name != "idle-dev" and work.shape not in {*PEER_SHAPES, Shape.HTTP_GET}:
                 write_measurement(_measure(work, product, http, idle_seconds))
+        # Last: so large a database would be in the way of the others.
+        for work in works:
+            if work.shape is Shape.HTTP_GET:
+                write_measurement(http.gets(work, store_runs(settings(plan), work.size)))
     # By itself: the other service's processes would take their share of the processors.
     if any(work.name == "idle-dev" for work in works):
         samples = [idle_percent_of_dev(plan, idle_seconds)]

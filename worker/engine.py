@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from importlib.metadata import version
 
 import orjson
@@ -65,8 +66,8 @@ class Engine:
         self._loops: list[asyncio.Task[None]] = []
         self._ran: dict[BranchId, int] = {}
         """What ran here at the last beat."""
-        self._unknown: dict[BranchId, int] = {}
-        """What the last beat found to be ours and did not run here."""
+        self._unknown: dict[tuple[BranchId, int], float] = {}
+        """What the beats find to be ours, by claim, and does not run here; since when."""
 
     async def start(self) -> None:
         """Register and begin to work."""
@@ -172,12 +173,19 @@ class Engine:
         settled = {i: c for i, c in self._ran.items() if running.get(i) == c}
         self.runner.drop([i for i, claim in settled.items() if beat.held.get(i) != claim])
         self._ran = running
-        unknown = {i: claim for i, claim in beat.held.items() if running.get(i) != claim}
-        again = {i: c for i, c in unknown.items() if self._unknown.get(i) == c}
-        self._unknown = unknown
-        if again:
-            _log.warning("orphans_freed", branches=len(again))
-            self._free_orphans(again)
+        self._watch_orphans({i: c for i, c in beat.held.items() if running.get(i) != c})
+
+    def _watch_orphans(self, unknown: dict[BranchId, int]) -> None:
+        """Free what has been ours and not run here for a whole lease: its answer got lost."""
+        now = time.monotonic()
+        self._unknown = {
+            (i, claim): self._unknown.get((i, claim), now) for i, claim in unknown.items()
+        }
+        late = now - self.settings.lease_seconds
+        orphans = {i: claim for (i, claim), since in self._unknown.items() if since <= late}
+        if orphans:
+            _log.warning("orphans_freed", branches=len(orphans))
+            self._free_orphans(orphans)
 
     def _free_orphans(self, orphans: dict[BranchId, int]) -> None:
         task = asyncio.get_running_loop().create_task(self._give_back(orphans), name="orphans")

@@ -142,7 +142,9 @@ class Executor:
             return await Drive(method(context), timeout, self.stop_seconds)  # type: ignore[arg-type]  # a coroutine, read off the method
         await Drive(self._threads.acquire(), None, self.stop_seconds)
         try:
-            call = self._threads.run(partial(method, context), context.stop, self.stop_seconds)
+            # The thread is given up a little before its call is, so that it is what is told.
+            grace_seconds = self.stop_seconds / 2
+            call = self._threads.run(partial(method, context), context.stop, grace_seconds)
             return await Drive(call, timeout, self.stop_seconds)
         finally:
             self._threads.release()

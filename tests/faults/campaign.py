@@ -64,7 +64,7 @@ class Campaign:
         until = time.monotonic() + seconds
         load = [asyncio.create_task(self._post_until(until)) for _ in range(UNDER_WAY // 4)]
         while time.monotonic() < until:
-            await asyncio.sleep(self.dice.uniform(0.2, 1.0))
+            await asyncio.sleep(self.dice.uniform(0.5, 2.5))
             with suppress(DatabaseUnavailable):
                 self.cluster.look_closely()
             await self._hurt()
@@ -161,14 +161,6 @@ async def run_campaign(kind: str, arguments: argparse.Namespace) -> Result:
                 await campaign.run(arguments.seconds, arguments.workers)
             except AssertionError as error:
                 print(f"{kind}: {error}")
-                print(
-                    cluster.query(
-                        "SELECT state || ' ' || losses || ' ' || task || ' ' || coalesce(CAST(worker_id AS text), '-') FROM branch WHERE state <> 'done'"
-                    )[:40],
-                    cluster.query(
-                        "SELECT CAST(id AS text) || ' ' || state || pid FROM worker WHERE state <> 'lost'"
-                    ),
-                )
             return Result(
                 database=kind,
                 counts=campaign.counts,

@@ -182,9 +182,10 @@ def test_ten_thousand_good_tasks_are_judged_within_a_second() -> None:
             for n in range(count - 2)
         ],
     }
-    before = time.perf_counter()
+    # Processor time: what else the machine does is not what is measured.
+    before = time.process_time()
     judged = _judge(flow)
-    assert time.perf_counter() - before < 1
+    assert time.process_time() - before < 1
     assert judged.errors == ()
 
 
