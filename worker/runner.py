@@ -265,11 +265,14 @@ class Runner:
             logs=[StepLog(line.at, line.level, line.message) for line in result.logs],
             keep=self._share(branch, flow),
         )
+        failures = 0
         while True:
             try:
                 return await self._writer.call(record_steps, step)
             except DatabaseUnavailable as error:
-                _log.warning("record_delayed", task=step.task, error=str(error))
+                failures += 1
+                if failures == 1:
+                    _log.warning("record_delayed", task=step.task, error=str(error))
                 if self._is_stopping:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
