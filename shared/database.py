@@ -13,15 +13,16 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.errors import DatabaseUnavailable, InvalidSettings
@@ -52,10 +53,13 @@ class Database:
         if self.is_sqlite:
             path = _prepare_file(url)
             self._turns = _Turns(path.with_name(path.name + ".lock"))
-            self._readers = _sqlite_engine(url, settings, "BEGIN")
-            self._writers = _sqlite_engine(url, settings, "BEGIN IMMEDIATE")
+            self._readers = _sqlite_engine(url, settings)
+            event.listen(self._readers, "begin", _begin)
+            self._writers = _sqlite_engine(url, settings)
         else:
             self._readers = self._writers = _postgresql_engine(url, settings)
+        self._idle: deque[Connection] = deque()
+        """Connections kept open for the next who writes, the last used one first."""
 
     @property
     def engine(self) -> Engine:
@@ -69,23 +73,55 @@ class Database:
         Raises:
             DatabaseUnavailable: where the database cannot be reached or read.
         """
-        with _translated(), self._readers.connect() as connection:
+        with self._translated(), self._readers.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction, committed at the end of the block and rolled back on an exception.
 
+        Its connection is kept for the next one: to check one out, begin and return it by way of
+        the pool costs more than a small transaction itself.
+
         Raises:
             DatabaseUnavailable: where it cannot be reached or written, its disk full included.
         """
-        with _translated():
-            if self._turns is None:
-                with self._writers.begin() as connection:
-                    yield connection
-            else:
-                with self._turns.take(), self._writers.begin() as connection:
-                    yield connection
+        with self._translated(), self._turns.take() if self._turns else nullcontext():
+            connection = self._idle.pop() if self._idle else self._writers.connect()
+            try:
+                if self.is_sqlite:
+                    _driver(connection).execute("BEGIN IMMEDIATE")
+                yield connection
+                _driver(connection).commit()
+            except BaseException:
+                self._discard(connection)
+                raise
+            self._idle.append(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        """Close a connection after a failure, and the idle ones with it: what broke one, such
+        as a restarted server, has mostly broken all."""
+        for broken in (connection, *_drained(self._idle)):
+            # Closing it rolls its transaction back, on whatever is left of it.
+            with suppress(SQLAlchemyError):
+                broken.invalidate()
+                broken.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        driver = self._writers.dialect.dbapi
+        assert driver is not None
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise DatabaseUnavailable(_plain(error)) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseUnavailable(_plain(error)) from error
+            raise
+        except (driver.OperationalError, driver.InterfaceError) as error:
+            # From a statement that was handed to the driver itself.
+            raise DatabaseUnavailable(_plain(error)) from error
 
     def lease_clock(self, connection: Connection) -> float:
         """Seconds of the one clock that decides about leases.
@@ -100,6 +136,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        for connection in _drained(self._idle):
+            connection.close()
         self._readers.dispose()
         self._writers.dispose()
 
@@ -181,7 +219,25 @@ def sqlite_version() -> str:
     return str(sqlite_module.sqlite_version)
 
 
-def _sqlite_engine(url: URL, settings: Settings, begin: str) -> Engine:
+def _drained(connections: deque[Connection]) -> list[Connection]:
+    drained = []
+    while connections:
+        drained.append(connections.pop())
+    return drained
+
+
+def _driver(connection: Connection) -> Any:
+    """The driver's own connection."""
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    return driver
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _sqlite_engine(url: URL, settings: Settings) -> Engine:
     module: ModuleType = sqlite_module
     engine = create_engine(
         url,
@@ -206,10 +262,6 @@ def _sqlite_engine(url: URL, settings: Settings, begin: str) -> Engine:
         cursor.execute("PRAGMA cache_size=-16384")
         cursor.execute("PRAGMA journal_size_limit=67108864")
         cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
     return engine
 
@@ -259,18 +311,6 @@ def file_system_of(folder: Path) -> str | None:
         if inside and len(place) >= len(best):
             best, kind = place, name
     return kind
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise DatabaseUnavailable(_plain(error)) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise DatabaseUnavailable(_plain(error)) from error
-        raise
 
 
 def _plain(error: Exception) -> str:

@@ -192,6 +192,5 @@ def _resolve(calls: list[_Call]) -> None:
 def _may_succeed_alone(error: DatabaseUnavailable) -> bool:
     """Whether the database picked us as the victim of a deadlock."""
     cause = error.__cause__
-    if not isinstance(cause, DBAPIError):
-        return False
-    return getattr(cause.orig, "sqlstate", None) in {"40P01", "40001"}
+    driver_error = cause.orig if isinstance(cause, DBAPIError) else cause
+    return getattr(driver_error, "sqlstate", None) in {"40P01", "40001"}

@@ -7,18 +7,19 @@ is added to its numbers. It decides nothing.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from shared.decider import Head, JoinCount
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, LogLine, TaskRun
 from shared.paths import head_path
+from shared.statements import Row, Statement
 from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
-from shared.store.branches import Visit, task_run_row
+from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.runs import fail_run
 
 branches = Branch.__table__
@@ -132,7 +133,7 @@ class Books:
     def __init__(
         self,
         connection: Connection,
-        locked: "Mapping[FlowRunId, Row[Any]]",
+        locked: Mapping[FlowRunId, Row],
         accepted: Sequence[Step],
     ) -> None:
         self.connection = connection
@@ -174,7 +175,7 @@ class Books:
             self._finished.append(
                 {
                     "t_id": step.visit.task_run_id,
-                    "t_status": TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED,
+                    "t_status": (TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED).value,
                     "t_reason": step.reason,
                     "t_data": step.data,
                     "t_error": step.error,
@@ -274,8 +275,8 @@ class Books:
         last = self._iterations.get(key)
         if last is None:
             parameters = {"run": flow_run_id, "task": task}
-            visited = self.connection.execute(_LAST_VISIT, parameters).scalar_one() or 0
-            announced = self.connection.execute(_LAST_ANNOUNCED, parameters).scalar_one() or 0
+            visited = _LAST_VISIT.all(self.connection, parameters)[0][0] or 0
+            announced = _LAST_ANNOUNCED.all(self.connection, parameters)[0][0] or 0
             last = max(visited, announced)
         self._iterations[key] = last + 1
         return last + 1
@@ -289,7 +290,7 @@ class Books:
         self._moved.append(
             {
                 "b_id": step.branch_id,
-                "b_state": state,
+                "b_state": state.value,
                 "b_task": visit.task,
                 "b_type": visit.task_type,
                 "b_iteration": visit.iteration,
@@ -312,12 +313,12 @@ class Books:
             (_FINISH, self._finished),
             (_SUSPEND, self._suspended),
             (_MOVE, self._moved),
-            (branches.insert(), self._new_branches),
-            (task_runs.insert(), self._begun),
-            (log_lines.insert(), self._lines),
+            (_INSERT_BRANCH, self._new_branches),
+            (INSERT_TASK_RUN, self._begun),
+            (_INSERT_LINE, self._lines),
         ):
             if rows:
-                self.connection.execute(statement, rows)
+                statement.write(self.connection, rows)
                 rows.clear()
 
     def close_runs(self) -> None:
@@ -337,9 +338,9 @@ class Books:
             else:
                 changed.append(self._numbers(row, book, visits))
         if changed:
-            self.connection.execute(_COUNT, changed)
+            _COUNT.write(self.connection, changed)
 
-    def _numbers(self, row: "Row[Any]", book: _RunBooks, visits: int) -> dict[str, object]:
+    def _numbers(self, row: Row, book: _RunBooks, visits: int) -> dict[str, object]:
         active, failed = row.active + book.active, row.failed + book.failed
         over = active == 0
         if over:
@@ -349,8 +350,8 @@ class Books:
             "r_active": active,
             "r_failed": failed,
             "r_visits": visits,
-            "r_status": RunStatus.COMPLETED if over else RunStatus.RUNNING,
-            "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS) if over else None,
+            "r_status": (RunStatus.COMPLETED if over else RunStatus.RUNNING).value,
+            "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS).value if over else None,
             "r_output": book.step.data if over else None,
             "r_at": self.now if over else None,
         }
@@ -407,7 +408,7 @@ def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, objec
         "id": visit.branch_id,
         "flow_run_id": visit.flow_run_id,
         "path": visit.path,
-        "state": state,
+        "state": state.value,
         "task": visit.task,
         "task_type": visit.task_type,
         "queue": "default",
@@ -423,7 +424,7 @@ def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, objec
     }
 
 
-_FINISH = (
+_FINISH = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
     .values(
@@ -435,13 +436,13 @@ _FINISH = (
     )
 )
 
-_SUSPEND = (
+_SUSPEND = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
     .values(status=TaskRunStatus.WAITING)
 )
 
-_MOVE = (
+_MOVE = Statement(
     update(branches)
     .where(branches.c.id == bindparam("b_id"), branches.c.claim == bindparam("b_claim"))
     .values(
@@ -460,7 +461,7 @@ _MOVE = (
     )
 )
 
-_COUNT = (
+_COUNT = Statement(
     update(runs)
     .where(runs.c.id == bindparam("r_id"), runs.c.status == RunStatus.RUNNING)
     .values(
@@ -474,12 +475,43 @@ _COUNT = (
     )
 )
 
-_LAST_VISIT = select(func.max(task_runs.c.iteration)).where(
-    task_runs.c.flow_run_id == bindparam("run"), task_runs.c.task == bindparam("task")
+_LAST_VISIT = Statement(
+    select(func.max(task_runs.c.iteration)).where(
+        task_runs.c.flow_run_id == bindparam("run"), task_runs.c.task == bindparam("task")
+    )
 )
 
-_LAST_ANNOUNCED = select(func.max(branches.c.iteration)).where(
-    branches.c.flow_run_id == bindparam("run"),
-    branches.c.task == bindparam("task"),
-    branches.c.state != BranchState.DONE,
+_LAST_ANNOUNCED = Statement(
+    select(func.max(branches.c.iteration)).where(
+        branches.c.flow_run_id == bindparam("run"),
+        branches.c.task == bindparam("task"),
+        branches.c.state != BranchState.DONE,
+    )
+)
+
+_INSERT_LINE = Statement(
+    log_lines.insert(),
+    columns=("id", "flow_run_id", "task_run_id", "task", "at", "level", "message"),
+)
+
+_INSERT_BRANCH = Statement(
+    branches.insert(),
+    columns=(
+        "id",
+        "flow_run_id",
+        "path",
+        "state",
+        "task",
+        "task_type",
+        "queue",
+        "iteration",
+        "attempt",
+        "previous_id",
+        "task_run_id",
+        "tracked",
+        "claim",
+        "worker_id",
+        "losses",
+        "ready_at",
+    ),
 )

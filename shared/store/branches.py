@@ -3,15 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, TaskRun
+from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
-
-Rows = Any  # Sequence[Row[...]]: the row types of the statements below, too long to spell out
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -90,8 +88,8 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
         return []
     at = datetime.now(UTC)
     visits = [_begin(row) for row in rows]
-    connection.execute(
-        _TAKE,
+    _TAKE.write(
+        connection,
         [
             {
                 "b_id": visit.branch_id,
@@ -106,13 +104,13 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
     _start_task_runs(connection, visits, item.worker_id, at)
     first = [v.flow_run_id for v in visits if not v.tracked and v.attempt == 1]
     if first:
-        connection.execute(_START_RUN, [{"r_id": run, "r_at": at} for run in sorted(first)])
-    found = connection.execute(_RUNS, {"ids": sorted({v.flow_run_id for v in visits})})
+        _START_RUN.write(connection, [{"r_id": run, "r_at": at} for run in sorted(first)])
+    found = _RUNS.all(connection, {"ids": sorted({v.flow_run_id for v in visits})})
     by_id = {row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input) for row in found}
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
 
 
-def _ready(connection: Connection, item: Claim) -> Rows:
+def _ready(connection: Connection, item: Claim) -> list[Row]:
     """Lock the branches that fit a wish, oldest first; what others lock is left to them."""
     threshold = max(1, item.max_losses - 1)
     wish: dict[str, object] = {
@@ -123,12 +121,12 @@ def _ready(connection: Connection, item: Claim) -> Rows:
         "high": item.max_losses - 1 if item.suspects else threshold - 1,
     }
     if item.branch_ids is not None:
-        return connection.execute(_RUNG, {**wish, "ids": item.branch_ids}).all()
+        return _RUNG.all(connection, {**wish, "ids": item.branch_ids})
     wish |= {"before": item.ready_before, "after": item.ready_after}
-    return connection.execute(_LATE, wish).all()
+    return _LATE.all(connection, wish)
 
 
-def _begin(row: Row[Any]) -> Visit:
+def _begin(row: Row) -> Visit:
     resumed = row.task_run_id is not None
     return Visit(
         branch_id=row.id,
@@ -152,12 +150,10 @@ def _start_task_runs(
 ) -> None:
     fresh = [v for v in visits if not v.resumed]
     if fresh:
-        connection.execute(
-            task_runs.insert(), [task_run_row(visit, worker_id, at) for visit in fresh]
-        )
+        INSERT_TASK_RUN.write(connection, [task_run_row(visit, worker_id, at) for visit in fresh])
     resumed = [{"t_id": v.task_run_id, "t_worker": worker_id} for v in visits if v.resumed]
     if resumed:
-        connection.execute(_RESUME, resumed)
+        _RESUME.write(connection, resumed)
 
 
 def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, object]:
@@ -172,7 +168,7 @@ def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, o
         "iteration": visit.iteration,
         "item_index": -1,
         "attempt": visit.attempt,
-        "status": TaskRunStatus.RUNNING,
+        "status": TaskRunStatus.RUNNING.value,
         "worker_id": worker_id,
         "started_at": at,
     }
@@ -191,7 +187,7 @@ class Release:
 def release_branches(connection: Connection, items: Sequence[Release]) -> list[bool]:
     """Make branches ready again for others; whether each was still the caller's."""
     by_id = {item.branch_id: item for item in items}
-    rows = connection.execute(_HELD, {"ids": sorted(by_id)}).all()
+    rows = _HELD.all(connection, {"ids": sorted(by_id)})
     held = [
         row for row in rows if row.state == BranchState.RUNNING and row.claim == by_id[row.id].claim
     ]
@@ -214,7 +210,7 @@ def rescue_branches(
     connection: Connection, worker_ids: Sequence[WorkerId], ready_at: float
 ) -> list[Rescued]:
     """Free what lost workers held: their claims are void from here on."""
-    rows = connection.execute(_HELD_BY, {"workers": sorted(worker_ids)}).all()
+    rows = _HELD_BY.all(connection, {"workers": sorted(worker_ids)})
     if rows:
         _free(connection, rows, Reason.WORKER_LOST, ready_at, lost=1)
     return [Rescued(row.id, row.flow_run_id, row.losses + 1) for row in rows]
@@ -231,7 +227,7 @@ class Orphans:
 def free_orphans(connection: Connection, items: Sequence[Orphans]) -> list[None]:
     """Free such branches. It counts as a loss, so that it cannot go on for ever."""
     for item in items:
-        rows = connection.execute(_HELD, {"ids": sorted(item.claims)}).all()
+        rows = _HELD.all(connection, {"ids": sorted(item.claims)})
         held = [
             row
             for row in rows
@@ -243,22 +239,22 @@ def free_orphans(connection: Connection, items: Sequence[Orphans]) -> list[None]
 
 
 def _free(
-    connection: Connection, rows: Rows, reason: Reason, ready_at: float, *, lost: int
+    connection: Connection, rows: Sequence[Row], reason: Reason, ready_at: float, *, lost: int
 ) -> None:
     """End the open attempts of locked branches and make them ready."""
     at = datetime.now(UTC)
     asleep = [{"t_id": row.task_run_id} for row in rows if row.wake_at is not None]
     broken = [
-        {"t_id": row.task_run_id, "t_reason": reason, "t_at": at}
+        {"t_id": row.task_run_id, "t_reason": reason.value, "t_at": at}
         for row in rows
         if row.wake_at is None
     ]
     if asleep:
-        connection.execute(_FALL_ASLEEP, asleep)
+        _FALL_ASLEEP.write(connection, asleep)
     if broken:
-        connection.execute(_BREAK_OFF, broken)
-    connection.execute(
-        _FREE,
+        _BREAK_OFF.write(connection, broken)
+    _FREE.write(
+        connection,
         [
             {
                 "b_id": row.id,
@@ -300,13 +296,33 @@ _WISHED = (
     .with_for_update(skip_locked=True)
 )
 
-_RUNG = _WISHED.where(branches.c.id.in_(bindparam("ids", expanding=True)))
+_RUNG = Statement(_WISHED.where(branches.c.id.in_(bindparam("ids", expanding=True))))
 
-_LATE = _WISHED.where(
-    or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after"))
+_LATE = Statement(
+    _WISHED.where(
+        or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after"))
+    )
 )
 
-_TAKE = (
+INSERT_TASK_RUN = Statement(
+    task_runs.insert(),
+    columns=(
+        "id",
+        "flow_run_id",
+        "branch_id",
+        "branch",
+        "task",
+        "task_type",
+        "iteration",
+        "item_index",
+        "attempt",
+        "status",
+        "worker_id",
+        "started_at",
+    ),
+)
+
+_TAKE = Statement(
     update(branches)
     .where(branches.c.id == bindparam("b_id"))
     .values(
@@ -318,20 +334,22 @@ _TAKE = (
     )
 )
 
-_RESUME = (
+_RESUME = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.WAITING)
     .values(status=TaskRunStatus.RUNNING, worker_id=bindparam("t_worker"))
 )
 
-_START_RUN = (
+_START_RUN = Statement(
     update(runs)
     .where(runs.c.id == bindparam("r_id"), runs.c.started_at.is_(None))
     .values(started_at=bindparam("r_at"))
 )
 
-_RUNS = select(runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input).where(
-    runs.c.id.in_(bindparam("ids", expanding=True))
+_RUNS = Statement(
+    select(runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input).where(
+        runs.c.id.in_(bindparam("ids", expanding=True))
+    )
 )
 
 _HELD_COLUMNS = (
@@ -344,21 +362,21 @@ _HELD_COLUMNS = (
     branches.c.wake_at,
 )
 
-_HELD = (
+_HELD = Statement(
     select(*_HELD_COLUMNS)
     .where(branches.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(branches.c.id)
     .with_for_update()
 )
 
-_HELD_BY = (
+_HELD_BY = Statement(
     select(*_HELD_COLUMNS)
     .where(branches.c.worker_id.in_(bindparam("workers", expanding=True)))
     .order_by(branches.c.id)
     .with_for_update()
 )
 
-_FREE = (
+_FREE = Statement(
     update(branches)
     .where(branches.c.id == bindparam("b_id"))
     .values(
@@ -371,7 +389,7 @@ _FREE = (
     )
 )
 
-_BREAK_OFF = (
+_BREAK_OFF = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
     .values(
@@ -381,7 +399,7 @@ _BREAK_OFF = (
     )
 )
 
-_FALL_ASLEEP = (
+_FALL_ASLEEP = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
     .values(status=TaskRunStatus.WAITING)

@@ -10,6 +10,7 @@ from shared.flow import Flow
 from shared.ids import FlowRunId, TaskRunId, new_id
 from shared.models import Branch, Join
 from shared.paths import merged_path
+from shared.statements import Statement
 from shared.status import BranchState
 from shared.store.books import Books, Step
 from shared.store.branches import Visit
@@ -51,7 +52,7 @@ def _apply(
     connection: Connection, flow_run_id: FlowRunId, changes: Mapping[str, JoinCount]
 ) -> dict[str, JoinCount]:
     """Add ``changes`` to the books of a run that this transaction has locked."""
-    found = connection.execute(_READ, {"run": flow_run_id, "tasks": sorted(changes)})
+    found = _READ.all(connection, {"run": flow_run_id, "tasks": sorted(changes)})
     present = {row.task: JoinCount(row.upstream, row.arrived, row.missed) for row in found}
     counts = {task: present.get(task, JoinCount()).plus(c) for task, c in changes.items()}
     rows = [
@@ -66,9 +67,9 @@ def _apply(
     ]
     known = [row for row in rows if row["j_task"] in present]
     if known:
-        connection.execute(_UPDATE, known)
+        _UPDATE.write(connection, known)
     if len(known) < len(rows):
-        connection.execute(_INSERT, [row for row in rows if row["j_task"] not in present])
+        _INSERT.write(connection, [row for row in rows if row["j_task"] not in present])
     return counts
 
 
@@ -78,7 +79,7 @@ def _carry_out(connection: Connection, books: Books, step: Step, settlement: Set
         case Verdict.RESET:
             return
         case Verdict.CLOSE:
-            connection.execute(_END_WAITING, {**where, "w_joined": None, "w_chosen": []})
+            _END_WAITING.run(connection, {**where, "w_joined": None, "w_chosen": []})
         case Verdict.FIRE:
             _fire(connection, books, step, settlement.join)
 
@@ -86,7 +87,7 @@ def _carry_out(connection: Connection, books: Books, step: Step, settlement: Set
 def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     """Merge the branches that wait at ``join`` into one, which begins its task."""
     where = {"w_run": step.flow_run_id, "w_task": join}
-    waiting = connection.execute(_WAITING, where).all()
+    waiting = _WAITING.all(connection, where)
     # One that this worker brought here itself goes on in place.
     here = [row for row in waiting if row.id in books.results]
     chosen = here[-1] if here else waiting[0]
@@ -109,16 +110,14 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
         tracked=True,
     )
     visit = replace(visit, joined_by=visit.task_run_id)
-    connection.execute(
-        _END_WAITING, {**where, "w_joined": visit.joined_by, "w_chosen": [chosen.id]}
-    )
+    _END_WAITING.run(connection, {**where, "w_joined": visit.joined_by, "w_chosen": [chosen.id]})
     books.runs[step.flow_run_id].visits += 1
     runs_here = visit.task_type in step.task_types
-    connection.execute(
-        _FIRE,
+    _FIRE.run(
+        connection,
         {
             "b_id": chosen.id,
-            "b_state": BranchState.RUNNING if runs_here else BranchState.READY,
+            "b_state": (BranchState.RUNNING if runs_here else BranchState.READY).value,
             "b_path": path,
             "b_iteration": iteration,
             "b_attempt": 1 if runs_here else 0,
@@ -135,19 +134,24 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
         books.results[step.branch_id].ready.append(visit.branch_id)
 
 
-_READ = select(joins.c.task, joins.c.upstream, joins.c.arrived, joins.c.missed).where(
-    joins.c.flow_run_id == bindparam("run"), joins.c.task.in_(bindparam("tasks", expanding=True))
+_READ = Statement(
+    select(joins.c.task, joins.c.upstream, joins.c.arrived, joins.c.missed).where(
+        joins.c.flow_run_id == bindparam("run"),
+        joins.c.task.in_(bindparam("tasks", expanding=True)),
+    )
 )
 
-_INSERT = joins.insert().values(
-    flow_run_id=bindparam("j_run"),
-    task=bindparam("j_task"),
-    upstream=bindparam("j_upstream"),
-    arrived=bindparam("j_arrived"),
-    missed=bindparam("j_missed"),
+_INSERT = Statement(
+    joins.insert().values(
+        flow_run_id=bindparam("j_run"),
+        task=bindparam("j_task"),
+        upstream=bindparam("j_upstream"),
+        arrived=bindparam("j_arrived"),
+        missed=bindparam("j_missed"),
+    )
 )
 
-_UPDATE = (
+_UPDATE = Statement(
     update(joins)
     .where(joins.c.flow_run_id == bindparam("j_run"), joins.c.task == bindparam("j_task"))
     .values(
@@ -165,20 +169,20 @@ _AT_JOIN = (
     branches.c.task_run_id.is_(None),
 )
 
-_WAITING = (
+_WAITING = Statement(
     select(branches.c.id, branches.c.path, branches.c.claim, branches.c.previous_id)
     .where(*_AT_JOIN)
     .order_by(branches.c.id)
     .with_for_update()
 )
 
-_END_WAITING = (
+_END_WAITING = Statement(
     update(branches)
     .where(*_AT_JOIN, branches.c.id.not_in(bindparam("w_chosen", expanding=True)))
     .values(state=BranchState.DONE, joined_by=bindparam("w_joined"))
 )
 
-_FIRE = (
+_FIRE = Statement(
     update(branches)
     .where(branches.c.id == bindparam("b_id"), branches.c.state == BranchState.WAITING)
     .values(

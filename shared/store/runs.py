@@ -1,15 +1,16 @@
 """Runs: create them, and end them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.ids import BranchId, FlowRunId
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 
 runs = FlowRun.__table__
@@ -58,7 +59,7 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
     plain = [item for item in items if item.idempotency_key is None]
     accepted = list(plain)
     if plain:
-        connection.execute(runs.insert(), [_run_row(item) for item in plain])
+        _INSERT_RUN.write(connection, [_run_row(item) for item in plain])
     for item in items:
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
@@ -68,17 +69,14 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
         if not created.replayed:
             accepted.append(item)
     if accepted:
-        connection.execute(branches.insert(), [_branch_row(item) for item in accepted])
+        _INSERT_BRANCH.write(connection, [_branch_row(item) for item in accepted])
     return [results[item.flow_run_id] for item in items]
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
     new = {item.definition_hash: item for item in items}
-    known = connection.execute(
-        select(definitions.c.hash).where(definitions.c.hash.in_(sorted(new)))
-    ).scalars()
-    for definition_hash in known:
-        del new[definition_hash]
+    for row in _KNOWN_DEFINITIONS.all(connection, {"hashes": sorted(new)}):
+        del new[row.hash]
     if new:
         connection.execute(
             _insert(connection, definitions).on_conflict_do_nothing(),
@@ -122,7 +120,7 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "flow_id": item.flow_id,
         "name": item.name,
         "definition_hash": item.definition_hash,
-        "status": RunStatus.RUNNING,
+        "status": RunStatus.RUNNING.value,
         "input": item.input_json,
         "tags": item.tags_json,
         "active": 1,
@@ -139,7 +137,7 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "id": item.branch_id,
         "flow_run_id": item.flow_run_id,
         "path": "main",
-        "state": BranchState.READY,
+        "state": BranchState.READY.value,
         "task": item.start_task,
         "task_type": item.start_type,
         "queue": "default",
@@ -151,6 +149,48 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "ready_at": item.ready_at,
     }
 
+
+_KNOWN_DEFINITIONS = Statement(
+    select(definitions.c.hash).where(definitions.c.hash.in_(bindparam("hashes", expanding=True)))
+)
+
+_INSERT_RUN = Statement(
+    runs.insert(),
+    columns=(
+        "id",
+        "flow_id",
+        "name",
+        "definition_hash",
+        "status",
+        "input",
+        "tags",
+        "active",
+        "failed",
+        "task_runs",
+        "idempotency_key",
+        "request_hash",
+        "created_at",
+    ),
+)
+
+_INSERT_BRANCH = Statement(
+    branches.insert(),
+    columns=(
+        "id",
+        "flow_run_id",
+        "path",
+        "state",
+        "task",
+        "task_type",
+        "queue",
+        "iteration",
+        "attempt",
+        "tracked",
+        "claim",
+        "losses",
+        "ready_at",
+    ),
+)
 
 CancelResult = Literal["cancelled", "over", "unknown"]
 
@@ -189,16 +229,15 @@ def fail_run(
     stop_branches(connection, flow_run_id, reason, at)
 
 
-def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> "dict[FlowRunId, Row[Any]]":
+def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
     """Lock runs, by id, and read what decides about them. The lock is the lock of everything
     that concerns more than one branch of the run."""
     if not ids:
         return {}
-    rows: Iterable[Row[Any]] = connection.execute(_LOCK_RUNS, {"ids": sorted(ids)})
-    return {row.id: row for row in rows}
+    return {row.id: row for row in _LOCK_RUNS.all(connection, {"ids": sorted(ids)})}
 
 
-_LOCK_RUNS = (
+_LOCK_RUNS = Statement(
     select(runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
     .where(runs.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(runs.c.id)

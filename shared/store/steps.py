@@ -19,6 +19,7 @@ from sqlalchemy import Connection, bindparam, select
 from shared.decider import Move
 from shared.ids import BranchId
 from shared.models import Branch
+from shared.statements import Statement
 from shared.status import BranchState
 from shared.store.books import Books, Recorded, Step
 from shared.store.joins import settle_joins
@@ -69,7 +70,7 @@ def _touches_run(step: Step, move: Move | None) -> bool:
 
 def _fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
     """The steps whose claim still holds. Their branches are locked until the commit."""
-    rows = connection.execute(_LOCK, {"ids": sorted(item.branch_id for item in items)})
+    rows = _LOCK.all(connection, {"ids": sorted(item.branch_id for item in items)})
     # The open task run, too: a step that was committed while its answer got lost is recorded,
     # and its branch has moved on under the same claim.
     held = {
@@ -80,7 +81,7 @@ def _fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
     ]
 
 
-_LOCK = (
+_LOCK = Statement(
     select(branches.c.id, branches.c.claim, branches.c.state, branches.c.task_run_id)
     .where(branches.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(branches.c.id)

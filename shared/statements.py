@@ -1,0 +1,181 @@
+"""Statements that are compiled once and handed to the driver as plain tuples.
+
+SQLAlchemy Core says what is written and read, for both databases and in one place. Running such
+a statement through a ``Connection`` costs ten times what SQLite needs for it, though, and the
+hot paths run a handful of them for every step. So they keep theirs as a :class:`Statement`:
+the compiler's text, the order of its parameters and the conversions of its types are worked
+out at the first use, and from then on only the driver is called, in the transaction of the
+connection that is given.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+Row = Any  # a named tuple of the statement's columns
+Parameters = Mapping[str, object]
+_Convert = Callable[[Any], Any]
+
+
+class Statement:
+    """An INSERT, UPDATE or SELECT that runs often.
+
+    ``columns`` are the columns of an INSERT. A parameter that is ``expanding`` takes a list;
+    lists are filled up to a power of two with their last value, so that a few texts serve
+    every length.
+    """
+
+    def __init__(self, statement: ClauseElement, *, columns: Sequence[str] | None = None) -> None:
+        self._statement = statement
+        self._columns = columns
+        self._by_dialect: dict[str, _Compiled] = {}
+
+    def write(self, connection: Connection, rows: Sequence[Parameters]) -> int:
+        """Run it for every row; how many rows of the table it met (not known for an INSERT)."""
+        text = self._compiled(connection).text({})
+        cursor = _cursor(connection)
+        if len(rows) == 1:
+            cursor.execute(text.sql, text.bind(rows[0]))
+        else:
+            cursor.executemany(text.sql, [text.bind(row) for row in rows])
+        return int(cursor.rowcount)
+
+    def run(self, connection: Connection, parameters: Parameters) -> int:
+        """Run it once, where its parameters may hold lists; how many rows it met."""
+        text, values = self._compiled(connection).expanded(parameters)
+        cursor = _cursor(connection)
+        cursor.execute(text.sql, text.bind(values))
+        return int(cursor.rowcount)
+
+    def all(self, connection: Connection, parameters: Parameters) -> list[Row]:
+        """The rows it selects."""
+        compiled = self._compiled(connection)
+        text, values = compiled.expanded(parameters)
+        cursor = _cursor(connection)
+        cursor.execute(text.sql, text.bind(values))
+        return compiled.rows(cursor.fetchall())
+
+    def _compiled(self, connection: Connection) -> "_Compiled":
+        dialect = connection.dialect
+        compiled = self._by_dialect.get(dialect.name)
+        if compiled is None:
+            compiled = _Compiled(self._statement, self._columns, dialect)
+            self._by_dialect[dialect.name] = compiled
+        return compiled
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """One text of a statement, with what it takes to call the driver with it."""
+
+    sql: str
+    names: tuple[str, ...] | None
+    """The parameters' names, for a driver that takes them by name."""
+    constants: tuple[object, ...]
+    """A value for every parameter; None where :attr:`places` tells what goes there."""
+    places: tuple[tuple[int, str, _Convert | None], ...]
+    lists: Mapping[str, Sequence[str]]
+    """The names that stand for the values of a list."""
+
+    def bind(self, parameters: Parameters) -> Any:
+        """The values as the driver wants them: in order, or by name."""
+        values = list(self.constants)
+        for place, name, convert in self.places:
+            value = parameters[name]
+            values[place] = value if convert is None else convert(value)
+        return values if self.names is None else dict(zip(self.names, values, strict=True))
+
+
+class _Compiled:
+    """A statement in the language of one database."""
+
+    def __init__(
+        self, statement: ClauseElement, columns: Sequence[str] | None, dialect: Dialect
+    ) -> None:
+        names = None if columns is None else list(columns)
+        compiled = statement.compile(dialect=dialect, column_keys=names)
+        assert isinstance(compiled, SQLCompiler)
+        self._compiled = compiled
+        self._is_insert = columns is not None
+        self._lists = sorted(bind.key for bind in compiled.bind_names if bind.expanding)
+        self._texts: dict[tuple[int, ...], _Text] = {}
+        entries = compiled._result_columns
+        row = namedtuple("Row", [e.keyname for e in entries], rename=True)
+        self._make: Callable[[Sequence[Any]], Row] = row._make  # type: ignore[attr-defined]  # for the same reason
+        found = [e.type.dialect_impl(dialect).result_processor(dialect, None) for e in entries]
+        self._converts = [(place, convert) for place, convert in enumerate(found) if convert]
+
+    def text(self, lists: Mapping[str, Sequence[object]]) -> _Text:
+        """The text for lists of these lengths."""
+        lengths = tuple(len(values) for values in lists.values())
+        text = self._texts.get(lengths)
+        if text is None:
+            text = self._texts[lengths] = self._build(lists)
+        return text
+
+    def expanded(self, parameters: Parameters) -> tuple[_Text, Parameters]:
+        """The text for these parameters, and every single value by its name."""
+        if not self._lists:
+            return self.text({}), parameters
+        lists = {name: _filled_up(parameters[name]) for name in self._lists}
+        text = self.text(lists)
+        values = dict(parameters)
+        for name, items in lists.items():
+            values.update(zip(text.lists.get(name, ()), items, strict=False))
+        return text, values
+
+    def rows(self, found: Sequence[Sequence[Any]]) -> list[Row]:
+        """Rows as the statement's types have them."""
+        if not self._converts:
+            return [self._make(row) for row in found]
+        rows = []
+        for row in found:
+            values = list(row)
+            for place, convert in self._converts:
+                values[place] = convert(values[place])
+            rows.append(self._make(values))
+        return rows
+
+    def _build(self, lists: Mapping[str, Sequence[object]]) -> _Text:
+        compiled = self._compiled
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        given = {bind.key: None for bind in binds.values() if bind.required or self._is_insert}
+        state = compiled.construct_expanded_state({**given, **lists})
+        names = tuple(state.positiontup or state.parameters)
+        converts = {**compiled._bind_processors, **state.processors}
+        constants: list[object] = [None] * len(names)
+        places: list[tuple[int, str, _Convert | None]] = []
+        for place, name in enumerate(names):
+            bind, convert = binds.get(name), converts.get(name)
+            if bind is None or bind.required or self._is_insert:
+                places.append((place, name, convert))  # type: ignore[arg-type]  # never a tuple's
+            else:
+                value = convert(bind.effective_value) if callable(convert) else bind.effective_value
+                # A member of a StrEnum is a str that drivers have to adapt first.
+                constants[place] = str(value) if isinstance(value, str) else value
+        return _Text(
+            sql=state.statement,
+            names=None if compiled.positional else names,
+            constants=tuple(constants),
+            places=tuple(places),
+            lists=state.parameter_expansion,
+        )
+
+
+def _cursor(connection: Connection) -> Any:
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    return driver.cursor()
+
+
+def _filled_up(values: object) -> list[object]:
+    assert isinstance(values, Sequence)
+    filled = list(values)
+    if filled:
+        filled += filled[-1:] * ((1 << (len(filled) - 1).bit_length()) - len(filled))
+    return filled
