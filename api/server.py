@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from api.connections import GuardedProtocol
 from api.main import create_app
+from shared.collector import keep_from_collector
 from shared.errors import InvalidSettings
 from shared.logs import set_up_logging
 from shared.settings import Settings, load_settings
@@ -36,6 +37,11 @@ class Server(uvicorn.Server):
         if resources is not None:
             await resources.endings.close()
         await super().shutdown(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does; what is loaded by then stays."""
+        await super().startup(sockets)
+        keep_from_collector()
 
     def serve_until_told(self) -> bool:
         """Serve until SIGTERM or SIGINT; whether it served at all."""

@@ -8,6 +8,7 @@ strictly increase, because the first random bits are used as a counter (method 1
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import NewType
 
 FlowRunId = NewType("FlowRunId", str)
@@ -17,12 +18,18 @@ WorkerId = NewType("WorkerId", str)
 
 _lock = threading.Lock()
 _last = 0
-_noise = memoryview(b"")
+_noise: Iterator[str] = iter(())
 _NOISE_IDS = 512
 """Ids whose random bits are drawn at once: a system call an id would cost more than the id."""
 
+
+def _draw_noise() -> Iterator[str]:
+    digits = os.urandom(6 * _NOISE_IDS).hex()
+    return iter([digits[place : place + 12] for place in range(0, len(digits), 12)])
+
+
 # A forked child must not draw the bits that its parent will draw.
-os.register_at_fork(after_in_child=lambda: globals().update(_noise=memoryview(b"")))
+os.register_at_fork(after_in_child=lambda: globals().update(_noise=iter(())))
 
 _COUNTER_BITS = 26
 """Bits below the milliseconds that count upwards; 48 random bits follow them."""
@@ -34,23 +41,15 @@ def new_id() -> str:
     now = (time.time_ns() // 1_000_000) << _COUNTER_BITS
     with _lock:
         # A clock that stands still or goes back must not make ids that sort before.
-        _last = max(_last + 1, now)
-        ticket = _last
-        if not _noise:
-            _noise = memoryview(os.urandom(6 * _NOISE_IDS))
-        noise, _noise = int.from_bytes(_noise[:6], "big"), _noise[6:]
-    milliseconds, counter = ticket >> _COUNTER_BITS, ticket & ((1 << _COUNTER_BITS) - 1)
+        _last = ticket = now if now > _last else _last + 1
+        noise = next(_noise, None)
+        if noise is None:
+            _noise = _draw_noise()
+            noise = next(_noise)
+    milliseconds = f"{ticket >> _COUNTER_BITS:012x}"
     # 12 bits of the counter stand before the variant, 14 behind it.
-    value = (
-        (milliseconds << 80)
-        | (0x7 << 76)
-        | ((counter >> 14) << 64)
-        | (0b10 << 62)
-        | ((counter & 0x3FFF) << 48)
-        | noise
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    high, low = (ticket >> 14) & 0xFFF, ticket & 0x3FFF
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-{0x7000 | high:x}-{0x8000 | low:x}-{noise}"
 
 
 def is_id(text: str) -> bool:

@@ -11,6 +11,7 @@ seconds of the one clock that decides about leases (``shared.database.lease_cloc
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -34,6 +35,12 @@ NO_INDEX = -1
 and the unique index must see them as equal."""
 
 
+@lru_cache(maxsize=64)
+def _iso_text(value: datetime) -> str:
+    # Remembered, because the rows of one transaction carry the same few times.
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time with microseconds; naive times are refused.
 
@@ -55,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a time without a time zone cannot be stored")
         if dialect.name == "postgresql":
             return value
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return _iso_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None or isinstance(value, datetime):

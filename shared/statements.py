@@ -11,6 +11,7 @@ connection that is given.
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
@@ -76,18 +77,23 @@ class _Text:
     sql: str
     names: tuple[str, ...] | None
     """The parameters' names, for a driver that takes them by name."""
-    constants: tuple[object, ...]
-    """A value for every parameter; None where :attr:`places` tells what goes there."""
-    places: tuple[tuple[int, str, _Convert | None], ...]
+    values_of: Callable[[Parameters], Sequence[object]]
+    """Picks the values that a caller gives, in order."""
+    constants: tuple[tuple[int, object], ...]
+    """The values that the statement gives itself, with their places among all."""
+    converts: tuple[tuple[int, _Convert], ...]
     lists: Mapping[str, Sequence[str]]
     """The names that stand for the values of a list."""
 
     def bind(self, parameters: Parameters) -> Any:
         """The values as the driver wants them: in order, or by name."""
-        values = list(self.constants)
-        for place, name, convert in self.places:
-            value = parameters[name]
-            values[place] = value if convert is None else convert(value)
+        values = list(self.values_of(parameters))
+        for place, constant in self.constants:
+            values.insert(place, constant)
+        for place, convert in self.converts:
+            value = values[place]
+            if value is not None:
+                values[place] = convert(value)
         return values if self.names is None else dict(zip(self.names, values, strict=True))
 
 
@@ -105,8 +111,9 @@ class _Compiled:
         self._lists = sorted(bind.key for bind in compiled.bind_names if bind.expanding)
         self._texts: dict[tuple[int, ...], _Text] = {}
         entries = compiled._result_columns
-        row = namedtuple("Row", [e.keyname for e in entries], rename=True)
-        self._make: Callable[[Sequence[Any]], Row] = row._make  # type: ignore[attr-defined]  # for the same reason
+        names = [e.keyname for e in entries]
+        row = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # the statement tells them
+        self._make: Callable[[Sequence[Any]], Row] = row._make
         found = [e.type.dialect_impl(dialect).result_processor(dialect, None) for e in entries]
         self._converts = [(place, convert) for place, convert in enumerate(found) if convert]
 
@@ -148,23 +155,34 @@ class _Compiled:
         state = compiled.construct_expanded_state({**given, **lists})
         names = tuple(state.positiontup or state.parameters)
         converts = {**compiled._bind_processors, **state.processors}
-        constants: list[object] = [None] * len(names)
-        places: list[tuple[int, str, _Convert | None]] = []
+        constants: list[tuple[int, object]] = []
+        asked: list[str] = []
         for place, name in enumerate(names):
-            bind, convert = binds.get(name), converts.get(name)
+            bind = binds.get(name)
             if bind is None or bind.required or self._is_insert:
-                places.append((place, name, convert))  # type: ignore[arg-type]  # never a tuple's
+                asked.append(name)
             else:
-                value = convert(bind.effective_value) if callable(convert) else bind.effective_value
-                # A member of a StrEnum is a str that drivers have to adapt first.
-                constants[place] = str(value) if isinstance(value, str) else value
+                # A member of a StrEnum is a str that drivers would have to adapt first.
+                value = bind.effective_value
+                constants.append((place, str(value) if isinstance(value, str) else value))
         return _Text(
             sql=state.statement,
             names=None if compiled.positional else names,
+            values_of=_picker(asked),
             constants=tuple(constants),
-            places=tuple(places),
+            converts=tuple(
+                (place, convert)
+                for place, name in enumerate(names)
+                if callable(convert := converts.get(name))
+            ),
             lists=state.parameter_expansion,
         )
+
+
+def _picker(names: Sequence[str]) -> Callable[[Parameters], Sequence[object]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda parameters: [parameters[name] for name in names]
 
 
 def _cursor(connection: Connection) -> Any:

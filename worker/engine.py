@@ -9,6 +9,7 @@ from importlib.metadata import version
 import orjson
 import structlog
 
+from shared.collector import keep_from_collector
 from shared.database import create_database, upgrade
 from shared.errors import DatabaseUnavailable, FlowManagerError
 from shared.events import Publisher, Subscriber
@@ -86,6 +87,7 @@ class Engine:
         ]
         for task in self._loops:
             task.add_done_callback(_must_not_end)
+        keep_from_collector()
         for problem in self.registry.problems:
             _log.error("plug_in_failed", source=problem.source, error=problem.message)
         _log.info(

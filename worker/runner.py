@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 
+from shared.collector import keep_from_collector
 from shared.database import Database
 from shared.definition import FlowDefinition
 from shared.errors import DatabaseUnavailable, FlowManagerError
@@ -34,6 +35,8 @@ from worker.memory import Memories, Memory
 
 _log = structlog.get_logger(__name__)
 
+_LARGE_FLOW = 1_000
+"""Tasks from which on a definition weighs on every full collection."""
 _RETRY_SECONDS = 0.2
 """Between two tries to record while the database is away."""
 
@@ -308,7 +311,10 @@ class Runner:
     def _load_flow(self, definition_hash: str) -> Flow:
         with self._database.read() as connection:
             content = definition_content(connection, definition_hash)
-        return prepare_flow(FlowDefinition.model_validate_json(content), definition_hash)
+        flow = prepare_flow(FlowDefinition.model_validate_json(content), definition_hash)
+        if len(flow.tasks) > _LARGE_FLOW:
+            keep_from_collector()
+        return flow
 
 
 def _load(data: bytes | None) -> Json:

@@ -211,34 +211,27 @@ class Books:
 
     def go_on(self, step: Step, head: Head) -> None:
         """Move the branch on: to wait at a join, or to begin the next visit in place."""
-        visit = self._next_visit(step, head.task, step.visit, waits=head.waits)
-        if head.waits:
-            self._move(step, BranchState.WAITING, visit)
-        elif visit.task_type in step.task_types:
-            self._move(step, BranchState.RUNNING, visit)
+        state = self._state_at(step, head, may_begin=True)
+        visit = self._next_visit(step, head, step.visit, state)
+        self._move(step, state, visit)
+        if state is BranchState.RUNNING:
             self.begin(step, visit)
-        else:
-            self._move(step, BranchState.READY, visit)
+        elif state is BranchState.READY:
             self.results[step.branch_id].ready.append(visit.branch_id)
 
     def fork(self, step: Step, heads: Sequence[Head]) -> None:
         """End the branch in new ones, one a head; some begin here, the others are anybody's."""
         self._move(step, BranchState.DONE, step.visit)
-        result = self.results[step.branch_id]
+        ready = self.results[step.branch_id].ready
         keep = max(step.keep, 1)
         for head in heads:
-            path = head_path(step.visit.path, step.task, head.task)
-            visit = self._next_visit(step, head.task, None, waits=head.waits, path=path)
-            state = BranchState.READY
-            if head.waits:
-                state = BranchState.WAITING
-            elif keep > 0 and visit.task_type in step.task_types:
+            state = self._state_at(step, head, may_begin=keep > 0)
+            visit = self._next_visit(step, head, None, state)
+            if state is BranchState.RUNNING:
                 keep -= 1
-                state = BranchState.RUNNING
-                visit = _claimed(visit)
                 self.begin(step, visit)
-            else:
-                result.ready.append(visit.branch_id)
+            elif state is BranchState.READY:
+                ready.append(visit.branch_id)
             self._new_branches.append(_branch_row(step, visit, state))
 
     def begin(self, step: Step, visit: Visit) -> None:
@@ -246,27 +239,36 @@ class Books:
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
         self.results[step.branch_id].started.append(visit)
 
-    def _next_visit(
-        self, step: Step, task: str, at: Visit | None, *, waits: bool, path: str | None = None
-    ) -> Visit:
+    def _state_at(self, step: Step, head: Head, *, may_begin: bool) -> BranchState:
+        """What a branch does that came to ``head``."""
+        if head.waits:
+            return BranchState.WAITING
+        runs_here = may_begin and step.flow.tasks[head.task].task_type in step.task_types
+        return BranchState.RUNNING if runs_here else BranchState.READY
+
+    def _next_visit(self, step: Step, head: Head, at: Visit | None, state: BranchState) -> Visit:
+        """The visit at ``head`` of the branch that made the step, or of a new one."""
+        begins = state is BranchState.RUNNING
         iteration = 1
         if step.flow.graph.has_cycle:
-            iteration = 0 if waits else self.next_iteration(step.flow_run_id, task)
-        if not waits:
+            iteration = 0 if head.waits else self.next_iteration(step.flow_run_id, head.task)
+        if not head.waits:
             self.runs[step.flow_run_id].visits += 1
+        before = step.visit
         return Visit(
             branch_id=at.branch_id if at else BranchId(new_id()),
-            claim=at.claim if at else 0,
-            flow_run_id=step.flow_run_id,
-            path=path or step.visit.path,
-            task=task,
-            task_type=step.flow.tasks[task].task_type,
+            claim=at.claim if at else int(begins),
+            flow_run_id=before.flow_run_id,
+            path=before.path if at else head_path(before.path, before.task, head.task),
+            task=head.task,
+            task_type=step.flow.tasks[head.task].task_type,
             iteration=iteration,
             attempt=1,
-            task_run_id=TaskRunId(new_id()),
-            previous_id=step.visit.task_run_id,
+            # Only a visit that begins has a task run.
+            task_run_id=TaskRunId(new_id()) if begins else _NO_TASK_RUN,
+            previous_id=before.task_run_id,
             joined_by=None,
-            tracked=step.tracked if at else True,
+            tracked=before.tracked if at else True,
         )
 
     def next_iteration(self, flow_run_id: FlowRunId, task: str) -> int:
@@ -385,21 +387,7 @@ class Books:
         book.results[-1].ended = RunStatus.FAILED
 
 
-def _claimed(visit: Visit) -> Visit:
-    return Visit(
-        branch_id=visit.branch_id,
-        claim=1,
-        flow_run_id=visit.flow_run_id,
-        path=visit.path,
-        task=visit.task,
-        task_type=visit.task_type,
-        iteration=visit.iteration,
-        attempt=1,
-        task_run_id=visit.task_run_id,
-        previous_id=visit.previous_id,
-        joined_by=None,
-        tracked=True,
-    )
+_NO_TASK_RUN = TaskRunId("")
 
 
 def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object]:

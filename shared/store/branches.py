@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
@@ -16,8 +17,7 @@ runs = FlowRun.__table__
 task_runs = TaskRun.__table__
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(NamedTuple):
     """A visit of a task that this worker has begun: all it needs to run and record it."""
 
     branch_id: BranchId
@@ -283,25 +283,35 @@ _VISIT_COLUMNS = (
     branches.c.tracked,
 )
 
-_WISHED = (
+_MAY_RUN = (
+    branches.c.state == BranchState.READY,
+    branches.c.task_type.in_(bindparam("types", expanding=True)),
+    branches.c.losses.between(bindparam("low"), bindparam("high")),
+)
+
+_RUNG = Statement(
     select(*_VISIT_COLUMNS)
     .where(
-        branches.c.state == BranchState.READY,
-        branches.c.queue.in_(bindparam("queues", expanding=True)),
-        branches.c.task_type.in_(bindparam("types", expanding=True)),
-        branches.c.losses.between(bindparam("low"), bindparam("high")),
+        branches.c.id.in_(bindparam("ids", expanding=True)),
+        *_MAY_RUN,
+        # Kept from the index of ready branches: SQLite would walk through all of them.
+        branches.c.queue.concat("").in_(bindparam("queues", expanding=True)),
     )
-    .order_by(branches.c.ready_at)
+    .order_by(branches.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
 
-_RUNG = Statement(_WISHED.where(branches.c.id.in_(bindparam("ids", expanding=True))))
-
 _LATE = Statement(
-    _WISHED.where(
-        or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after"))
+    select(*_VISIT_COLUMNS)
+    .where(
+        *_MAY_RUN,
+        branches.c.queue.in_(bindparam("queues", expanding=True)),
+        or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after")),
     )
+    .order_by(branches.c.ready_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 
 INSERT_TASK_RUN = Statement(

@@ -1,7 +1,6 @@
 """Joins: keep their books, and carry out what the decider says of them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -109,7 +108,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
         joined_by=TaskRunId(new_id()),
         tracked=True,
     )
-    visit = replace(visit, joined_by=visit.task_run_id)
+    visit = visit._replace(joined_by=visit.task_run_id)
     _END_WAITING.run(connection, {**where, "w_joined": visit.joined_by, "w_chosen": [chosen.id]})
     books.runs[step.flow_run_id].visits += 1
     runs_here = visit.task_type in step.task_types
