@@ -42,6 +42,8 @@ class _Call:
     item: Any
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
+    is_taken: bool = False
+    is_given_up: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -54,7 +56,10 @@ class Writer:
         self._limit = settings.writer_queue_size
         self._timeout_seconds = settings.database_timeout_seconds
         self._pending: deque[_Call] = deque()
-        self._wakened = threading.Condition()
+        self._has_work = threading.Event()
+        self._taking = threading.Lock()
+        """Held to take calls, or to give one up. Not to add one: callers are many and never
+        wait for each other, because adding to a deque is atomic."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -64,9 +69,8 @@ class Writer:
 
     def close(self) -> None:
         """Write what waits, then end the thread. Blocks for as long as that takes."""
-        with self._wakened:
-            self._closing = True
-            self._wakened.notify()
+        self._closing = True
+        self._has_work.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -84,15 +88,14 @@ class Writer:
             DatabaseUnavailable: nothing of it was written, as far as the database said.
         """
         loop = asyncio.get_running_loop()
+        if self._closing:
+            raise DatabaseUnavailable("the process is stopping")
+        if len(self._pending) >= self._limit:
+            raise DatabaseUnavailable(f"more than {self._limit} writes are waiting")
         call = _Call(function, item, loop.create_future(), loop)
-        with self._wakened:
-            if self._closing:
-                raise DatabaseUnavailable("the process is stopping")
-            if len(self._pending) >= self._limit:
-                raise DatabaseUnavailable(f"more than {self._limit} writes are waiting")
-            self._pending.append(call)
-            if len(self._pending) == 1:
-                self._wakened.notify()
+        self._pending.append(call)
+        if not self._has_work.is_set():
+            self._has_work.set()
         timer = loop.call_later(self._timeout_seconds, self._give_up, call)
         try:
             result: R = await call.future
@@ -102,10 +105,10 @@ class Writer:
 
     def _give_up(self, call: _Call) -> None:
         """End the wait of a call that nobody has begun to write."""
-        with self._wakened:
-            if call not in self._pending:
+        with self._taking:
+            if call.is_taken:
                 return
-            self._pending.remove(call)
+            call.is_given_up = True
         if not call.future.done():
             call.future.set_exception(
                 DatabaseUnavailable(f"no turn to write within {self._timeout_seconds} s")
@@ -113,18 +116,27 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            with self._wakened:
-                while not self._pending and not self._closing:
-                    self._wakened.wait()
-                if not self._pending:
-                    return
-                calls = [
-                    self._pending.popleft() for _ in range(min(len(self._pending), _MAX_BATCH))
-                ]
-            live = [call for call in calls if not call.future.cancelled()]
-            if live:
-                self._write(live)
-                self._answer(live)
+            # Cleared before looking: who adds a call after the look sets it again.
+            self._has_work.clear()
+            if self._pending:
+                live = self._take()
+                if live:
+                    self._write(live)
+                    self._answer(live)
+            elif self._closing:
+                return
+            else:
+                self._has_work.wait()
+
+    def _take(self) -> list[_Call]:
+        """The calls of the next transaction."""
+        with self._taking:
+            count = min(len(self._pending), _MAX_BATCH)
+            calls = [self._pending.popleft() for _ in range(count)]
+            live = [c for c in calls if not c.is_given_up and not c.future.cancelled()]
+            for call in live:
+                call.is_taken = True
+        return live
 
     def _write(self, calls: list[_Call]) -> None:
         try:
