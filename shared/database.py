@@ -10,6 +10,7 @@ used into :class:`~shared.errors.DatabaseUnavailable`. It knows no tables.
 
 import fcntl
 import os
+import select
 import sqlite3
 import threading
 import time
@@ -87,7 +88,7 @@ class Database:
             DatabaseUnavailable: where it cannot be reached or written, its disk full included.
         """
         with self._translated(), self._turns.take() if self._turns else nullcontext():
-            connection = self._idle.pop() if self._idle else self._writers.connect()
+            connection = self._take_idle() or self._writers.connect()
             try:
                 if self.is_sqlite:
                     _driver(connection).execute("BEGIN IMMEDIATE")
@@ -97,6 +98,18 @@ class Database:
                 self._discard(connection)
                 raise
             self._idle.append(connection)
+
+    def _take_idle(self) -> Connection | None:
+        """A connection that is kept and still good."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return None
+        if self.is_sqlite or not _has_news(_driver(connection).fileno()):
+            return connection
+        # Nobody asked the server anything: what it has to say is that it closed it.
+        self._discard(connection)
+        return None
 
     def _discard(self, connection: Connection) -> None:
         """Close a connection after a failure, and the idle ones with it: what broke one, such
@@ -231,6 +244,13 @@ def _driver(connection: Connection) -> Any:
     driver = connection.connection.dbapi_connection
     assert driver is not None
     return driver
+
+
+def _has_news(descriptor: int) -> bool:
+    """Whether there is something to read, the end of the stream included."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _begin(connection: Connection) -> None:

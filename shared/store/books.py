@@ -233,6 +233,8 @@ class Books:
             elif state is BranchState.READY:
                 ready.append(visit.branch_id)
             self._new_branches.append(_branch_row(step, visit, state))
+            if len(self._new_branches) >= _ROWS_KEPT:
+                self._write(_INSERT_BRANCH, self._new_branches)
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
@@ -319,9 +321,12 @@ class Books:
             (INSERT_TASK_RUN, self._begun),
             (_INSERT_LINE, self._lines),
         ):
-            if rows:
-                statement.write(self.connection, rows)
-                rows.clear()
+            self._write(statement, rows)
+
+    def _write(self, statement: Statement, rows: list[dict[str, object]]) -> None:
+        if rows:
+            statement.write(self.connection, rows)
+            rows.clear()
 
     def close_runs(self) -> None:
         """Write the numbers of the runs, and end those that are over."""
@@ -388,6 +393,8 @@ class Books:
 
 
 _NO_TASK_RUN = TaskRunId("")
+_ROWS_KEPT = 1_000
+"""New branches gathered before they are written: a wide fork shall not cost its width in memory."""
 
 
 def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object]:
