@@ -5,12 +5,16 @@ the command line, and passed down; no other module reads the environment. ``flow
 config`` prints this class.
 """
 
+import re
+from ipaddress import ip_network
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidSettings
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 
 
 class Settings(BaseSettings):
@@ -54,6 +58,9 @@ class Settings(BaseSettings):
     max_log_lines: int = Field(default=1_000, ge=0)
     """Captured lines of one attempt; what follows is counted, not kept."""
     max_log_line_characters: int = Field(default=4_000, ge=80)
+    log_flush_seconds: float = Field(default=1.0, ge=0.05)
+    """A line of a running task is stored no later than this; those of a task that takes less
+    than half of it go with its result. Soon enough to watch, at one write a worker."""
     log_level: str = "INFO"
     """Level of the service's own logs and of captured lines."""
 
@@ -74,6 +81,22 @@ class Settings(BaseSettings):
     max_losses: int = Field(default=3, ge=1)
     """Workers that a task may cost before it fails as ``WorkerLost``."""
 
+    # Calls to other machines, by ``http_request``
+    http_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names that may be called whatever their addresses are, separated by commas. Others only
+    at public addresses."""
+    http_allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks that may be called although they are not public, such as ``10.2.0.0/16``."""
+    http_allowed_ports: Annotated[tuple[int, ...], NoDecode] = ()
+    """Ports that may be called; every one where none is given."""
+    http_timeout_seconds: float = Field(default=30, gt=0)
+    """One call from the look-up of the name to the last byte, where the task gives no
+    ``timeout``. An answer that takes longer is better asked for again."""
+    http_max_response_bytes: int = Field(default=1_000_000, ge=1_000)
+    """An answer, decoded. What is larger would not fit into ``max_result_bytes`` either."""
+    http_max_redirects: int = Field(default=5, ge=0, le=20)
+    """Redirects in a row, where a task follows them. More are a loop in nearly every case."""
+
     # Upkeep
     retention_days: float = Field(default=30, ge=0)
     """Finished runs are deleted after it; 0 keeps them for ever."""
@@ -86,12 +109,44 @@ class Settings(BaseSettings):
     writer_queue_size: int = Field(default=20_000, ge=10)
     """Writes that may wait for the database; more are refused."""
 
-    @field_validator("task_modules", "worker_queues", mode="before")
+    @field_validator(
+        "task_modules",
+        "worker_queues",
+        "http_allowed_hosts",
+        "http_allowed_networks",
+        "http_allowed_ports",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("http_allowed_hosts")
+    @classmethod
+    def _plain_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """As they are compared: in ASCII and lower case, without a dot at the end."""
+        for host in hosts:
+            if _HOST.fullmatch(host) is None:
+                raise ValueError(
+                    "a host is a name in ASCII (an IDN as xn--...), without scheme, port or *"
+                )
+        return tuple(host.lower().removesuffix(".") for host in hosts)
+
+    @field_validator("http_allowed_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
+
+    @field_validator("http_allowed_ports")
+    @classmethod
+    def _ports(cls, ports: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 1 <= port <= 65_535 for port in ports):
+            raise ValueError("a port is a number from 1 to 65535")
+        return ports
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:

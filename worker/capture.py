@@ -6,37 +6,47 @@ which attempt a record belongs to. So every library's lines are kept, not only t
 """
 
 import logging
+import time
 import traceback
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from shared.ids import new_id
 from shared.settings import Settings
+from shared.store.logs import LoggedLine
 from shared.tasks import LOGGER_NAME
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line that was logged while an attempt ran."""
-
-    at: datetime
-    level: str
-    """In lower case: ``debug``, ``info``, ``warning``, ``error``, ``critical``."""
-    message: str
-
-
 class Capture:
-    """The lines of one attempt: the first so many are kept, the rest is counted."""
+    """The lines of one attempt: the first so many are kept, the rest is counted.
 
-    __slots__ = ("_closed", "_lines", "_max_characters", "_max_lines", "_omitted", "handler")
+    Records come from any thread, one at a time: logging locks the handler that hands them on.
+    Lines are taken on the event loop, at any moment in between.
+    """
+
+    __slots__ = (
+        "_added",
+        "_closed",
+        "_flow_run_id",
+        "_handler",
+        "_lines",
+        "_omitted",
+        "_task",
+        "_task_run_id",
+        "waiting_since",
+    )
 
     def __init__(
-        self, max_lines: int, max_characters: int, handler: "CaptureHandler | None" = None
+        self, handler: "CaptureHandler", flow_run_id: str, task_run_id: str, task: str
     ) -> None:
-        self.handler = handler
-        self._max_lines = max_lines
-        self._max_characters = max_characters
-        self._lines: list[LogLine] = []
+        self.waiting_since = 0.0
+        """When the oldest line was added that nobody has taken yet; monotonic."""
+        self._handler = handler
+        self._flow_run_id = flow_run_id
+        self._task_run_id = task_run_id
+        self._task = task
+        self._lines: list[LoggedLine] = []
+        self._added = 0
         self._omitted = 0
         self._closed = False
 
@@ -44,21 +54,49 @@ class Capture:
         """Keep ``record``, unless the attempt is over (an abandoned thread may still log)."""
         if self._closed:
             return
-        if len(self._lines) >= self._max_lines:
+        if self._added >= self._handler.max_lines:
             self._omitted += 1
             return
+        self._added += 1
         at = datetime.fromtimestamp(record.created, UTC)
-        level = record.levelname.lower()
-        self._lines.append(LogLine(at, level, _cut(_text(record), self._max_characters)))
+        message = _cut(_text(record), self._handler.max_characters)
+        if not self._lines:
+            self.waiting_since = time.monotonic()
+        self._lines.append(self._line(at, clean_text(record.levelname.lower()), message))
+        # Each time: the line before may have been taken in this very moment.
+        self._handler.waiting.add(self)
 
-    def close(self) -> list[LogLine]:
-        """All lines, with a last one that says how many were not kept. Nothing is added
-        after it."""
+    def take(self, most: int) -> list[LoggedLine]:
+        """The first ``most`` lines, which from now on are the caller's to store."""
+        self._handler.waiting.discard(self)
+        taken = self._lines[:most]
+        # In place: a thread that adds a line now adds it to this list.
+        del self._lines[: len(taken)]
+        if self._lines:
+            self._handler.waiting.add(self)
+        return taken
+
+    def close(self) -> list[LoggedLine]:
+        """The lines that were not taken, with a last one that says how many were not kept.
+        Nothing is added after it."""
         self._closed = True
+        if not self._added and not self._omitted:
+            return []
+        lines = self.take(len(self._lines))
         if self._omitted:
-            note = f"{self._omitted} more lines were not kept (max_log_lines {self._max_lines})"
-            self._lines.append(LogLine(datetime.now(UTC), "warning", note))
-        return self._lines
+            limit = self._handler.max_lines
+            note = f"{self._omitted} more lines were not kept (max_log_lines {limit})"
+            lines.append(self._line(datetime.now(UTC), "warning", note))
+        return lines
+
+    def belongs_to(self, handler: "CaptureHandler") -> bool:
+        """Whether what comes through ``handler`` is for it."""
+        return self._handler is handler
+
+    def _line(self, at: datetime, level: str, message: str) -> LoggedLine:
+        return LoggedLine(
+            new_id(), self._flow_run_id, self._task_run_id, self._task, at, level, message
+        )
 
 
 CURRENT: ContextVar[Capture | None] = ContextVar("flow_manager_capture", default=None)
@@ -71,18 +109,33 @@ class CaptureHandler(logging.Handler):
     def __init__(self, settings: Settings) -> None:
         level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
         super().__init__(level)
-        self._max_lines = settings.max_log_lines
-        self._max_characters = settings.max_log_line_characters
+        self.max_lines = settings.max_log_lines
+        self.max_characters = settings.max_log_line_characters
+        self.waiting: set[Capture] = set()
+        """The attempts that run and have logged what nobody has taken yet. An attempt that
+        logs nothing is never in it."""
 
-    def start(self) -> Capture:
+    def start(self, flow_run_id: str = "", task_run_id: str = "", task: str = "") -> Capture:
         """The capture of a new attempt. It only takes what comes through this handler, since
         several executors of one process (as tests have them) all see every record."""
-        return Capture(self._max_lines, self._max_characters, self)
+        return Capture(self, flow_run_id, task_run_id, task)
+
+    def take(self, before: float, most: int) -> list[LoggedLine]:
+        """The lines of attempts that run, at most so many: of each attempt whose oldest line
+        has waited since ``before`` (monotonic), all, in their order."""
+        taken: list[LoggedLine] = []
+        # A copy, made in one step: threads may log meanwhile.
+        for capture in list(self.waiting):
+            if len(taken) >= most:
+                break
+            if capture.waiting_since <= before:
+                taken += capture.take(most - len(taken))
+        return taken
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging, on any thread."""
         capture = CURRENT.get()
-        if capture is not None and capture.handler is self:
+        if capture is not None and capture.belongs_to(self):
             capture.add(record)
 
     def install(self) -> None:

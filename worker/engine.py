@@ -25,6 +25,9 @@ from shared.writer import Writer
 from worker.claiming import Claimer
 from worker.leader import Leader
 from worker.lease import Beat, Heart
+from worker.outbound.client import Outbound
+from worker.outbound.policy import OutboundPolicy
+from worker.outbound.process import install
 from worker.runner import Runner
 
 _log = structlog.get_logger(__name__)
@@ -63,8 +66,11 @@ class Engine:
         self._leader = Leader(
             self.worker_id, self.writer, self.clock, settings, self.ringer, publisher
         )
+        install(Outbound(OutboundPolicy.of(settings)))
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
+        self._last_loops: list[asyncio.Task[None]] = []
+        """Those that go on while running tasks have their grace."""
         self._ran: dict[BranchId, int] = {}
         """What ran here at the last beat."""
         self._unknown: dict[tuple[BranchId, int], float] = {}
@@ -85,7 +91,9 @@ class Engine:
             loop.create_task(self.claimer.try_suspects_for_ever(), name="suspects"),
             loop.create_task(self._leader.lead_for_ever(), name="leader"),
         ]
-        for task in self._loops:
+        journal = self.runner.journal
+        self._last_loops = [loop.create_task(journal.flush_for_ever(), name="journal")]
+        for task in (*self._loops, *self._last_loops):
             task.add_done_callback(_must_not_end)
         keep_from_collector()
         for problem in self.registry.problems:
@@ -105,6 +113,10 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.runner.stop(self.settings.grace_seconds)
+        for task in self._last_loops:
+            task.cancel()
+        await asyncio.gather(*self._last_loops, return_exceptions=True)
+        await self.runner.journal.close()
         await asyncio.to_thread(self._heart.stop)
         await self._note("stopped")
         await self._subscriber.close()

@@ -20,8 +20,9 @@ from shared.errors import InvalidParams, TaskTimeout
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import Reason
+from shared.store.logs import LoggedLine
 from shared.tasks import BaseTask, EarlierResult, Json, TaskContext
-from worker.capture import CURRENT, Capture, CaptureHandler, LogLine
+from worker.capture import CURRENT, Capture, CaptureHandler
 from worker.driving import Cancelled, Drive
 from worker.failures import encode_error
 from worker.results import read_result
@@ -45,6 +46,8 @@ class Execution:
     item: Json = None
     index: int | None = None
     run_id: str = ""
+    task_run_id: str = ""
+    """Whose log lines they are."""
     flow_id: str = ""
     branch: str = "main"
     attempt: int = 1
@@ -67,7 +70,8 @@ class AttemptResult:
     """JSON ``{"type", "message", "traceback"}``, of an error."""
     reason: str | None = None
     """Why it did not simply succeed."""
-    logs: list[LogLine] = field(default_factory=list)
+    logs: list[LoggedLine] = field(default_factory=list)
+    """The lines that nobody took while the attempt ran."""
     wake_at: datetime | None = None
     """In UTC, where it was suspended."""
 
@@ -80,8 +84,9 @@ class Executor:
         self._registry = registry
         self._settings = settings
         self._threads = Threads(settings.worker_threads)
-        self._capture = CaptureHandler(settings)
-        self._capture.install()
+        self.captured = CaptureHandler(settings)
+        """Holds what running attempts have logged so far; whoever takes it must store it."""
+        self.captured.install()
         self.stop_seconds = STOP_SECONDS
         """May be lowered when the process is about to end."""
 
@@ -91,11 +96,11 @@ class Executor:
         Raises:
             asyncio.CancelledError: the caller was cancelled. The task has had it, too, and
                 its time to clean up. The exception's only argument is an
-                :class:`AttemptResult` of kind ``cancelled`` with the lines logged so far.
+                :class:`AttemptResult` of kind ``cancelled`` with the lines that were not taken.
             NotFound: the task type is not registered here. The caller asks before.
         """
         task_class = self._registry.get(execution.task_type)
-        capture = self._capture.start()
+        capture = self.captured.start(execution.run_id, execution.task_run_id, execution.name)
         token = CURRENT.set(capture)
         try:
             return await self._attempt(task_class, execution, capture)
@@ -107,7 +112,7 @@ class Executor:
 
     def close(self) -> None:
         """Stop to capture logs and let the threads end. Does not wait for running tasks."""
-        self._capture.remove()
+        self.captured.remove()
         self._threads.close()
 
     async def _attempt(

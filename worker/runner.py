@@ -25,12 +25,13 @@ from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import RunStatus
-from shared.store.books import Recorded, Step, StepLog
+from shared.store.books import Recorded, Step
 from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
 from shared.store.steps import record_steps
 from shared.tasks import EarlierResult, Json
 from shared.writer import Writer
 from worker.execution import AttemptResult, Execution, Executor
+from worker.journal import Journal
 from worker.memory import Memories, Memory
 
 _log = structlog.get_logger(__name__)
@@ -85,6 +86,8 @@ class Runner:
         self._ringer = ringer
         self._publisher = publisher
         self._executor = Executor(registry, settings)
+        self.journal = Journal(self._executor.captured, writer, settings)
+        """What the attempts log and no record takes along."""
         self._memories = Memories(database)
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
@@ -184,7 +187,7 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
-        result = await self._executor.execute(await self._execution(branch, flow))
+        result = await self._attempt(await self._execution(branch, flow))
         recorded = await self._record(branch, flow, result)
         if not recorded.accepted:
             _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
@@ -201,6 +204,15 @@ class Runner:
             stored = StoredResult(result.kind == "success", result.data, None, visit.iteration)
             branch.memory.add(visit.task, stored)
         return self._spread(branch, flow, recorded.started)
+
+    async def _attempt(self, execution: Execution) -> AttemptResult:
+        try:
+            return await self._executor.execute(execution)
+        except asyncio.CancelledError as stopped:
+            # Nobody records a stopped attempt; what it logged is kept all the same.
+            if stopped.args and isinstance(cancelled := stopped.args[0], AttemptResult):
+                self.journal.keep(cancelled.logs)
+            raise
 
     def _spread(self, branch: RunningBranch, flow: Flow, started: Iterable[Visit]) -> Visit | None:
         """Run what a step began; the visit with which its own branch goes on is returned."""
@@ -242,6 +254,7 @@ class Runner:
             tasks=tasks,
             previous=previous,
             run_id=visit.flow_run_id,
+            task_run_id=visit.task_run_id,
             flow_id=branch.run.flow_id,
             branch=visit.path,
             attempt=visit.attempt,
@@ -265,16 +278,28 @@ class Runner:
             error=result.error,
             reason=result.reason,
             wake_at=result.wake_at,
-            logs=[StepLog(line.at, line.level, line.message) for line in result.logs],
+            logs=result.logs,
             keep=self._share(branch, flow),
         )
-        failures = 0
+        accepted = False
+        try:
+            recorded = await self._write_down(step)
+            accepted = recorded.accepted
+            return recorded
+        finally:
+            if not accepted:
+                # Should they be stored all the same, because only the answer got lost, they
+                # are stored once.
+                self.journal.keep(result.logs)
+
+    async def _write_down(self, step: Step) -> Recorded:
+        is_delayed = False
         while True:
             try:
                 return await self._writer.call(record_steps, step)
             except DatabaseUnavailable as error:
-                failures += 1
-                if failures == 1:
+                if not is_delayed:
+                    is_delayed = True
                     _log.warning("record_delayed", task=step.task, error=str(error))
                 if self._is_stopping:
                     raise

@@ -15,26 +15,17 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from shared.decider import Head, JoinCount
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
-from shared.models import Branch, FlowRun, LogLine, TaskRun
+from shared.models import Branch, FlowRun, TaskRun
 from shared.paths import head_path
 from shared.statements import Row, Statement
 from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
 from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
+from shared.store.logs import LoggedLine, insert_lines
 from shared.store.runs import fail_run
 
 branches = Branch.__table__
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__
-log_lines = LogLine.__table__
-
-
-@dataclass(frozen=True, slots=True)
-class StepLog:
-    """A line that the task logged."""
-
-    at: datetime
-    level: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +43,7 @@ class Step:
     error: bytes | None = None
     reason: str | None = None
     wake_at: datetime | None = None
-    logs: Sequence[StepLog] = ()
+    logs: Sequence[LoggedLine] = ()
     keep: int = 1
     """Branches of a fork that this worker goes on with itself."""
 
@@ -146,7 +137,7 @@ class Books:
         self._begun: list[dict[str, object]] = []
         self._moved: list[dict[str, object]] = []
         self._new_branches: list[dict[str, object]] = []
-        self._lines: list[dict[str, object]] = []
+        self._lines: list[LoggedLine] = []
         self._iterations: dict[tuple[FlowRunId, str], int] = {}
         for step in accepted:
             self._open(step)
@@ -158,18 +149,7 @@ class Books:
             book = self.runs[step.flow_run_id] = _RunBooks(step)
         book.step = step
         book.results.append(result)
-        for line in step.logs:
-            self._lines.append(
-                {
-                    "id": new_id(),
-                    "flow_run_id": step.flow_run_id,
-                    "task_run_id": step.visit.task_run_id,
-                    "task": step.task,
-                    "at": line.at,
-                    "level": line.level,
-                    "message": line.message,
-                }
-            )
+        self._lines.extend(step.logs)
         if step.kind != "suspended":
             success = step.kind == "success"
             self._finished.append(
@@ -319,9 +299,10 @@ class Books:
             (_MOVE, self._moved),
             (_INSERT_BRANCH, self._new_branches),
             (INSERT_TASK_RUN, self._begun),
-            (_INSERT_LINE, self._lines),
         ):
             self._write(statement, rows)
+        insert_lines(self.connection, self._lines)
+        self._lines.clear()
 
     def _write(self, statement: Statement, rows: list[dict[str, object]]) -> None:
         if rows:
@@ -482,11 +463,6 @@ _LAST_ANNOUNCED = Statement(
         branches.c.task == bindparam("task"),
         branches.c.state != BranchState.DONE,
     )
-)
-
-_INSERT_LINE = Statement(
-    log_lines.insert(),
-    columns=("id", "flow_run_id", "task_run_id", "task", "at", "level", "message"),
 )
 
 _INSERT_BRANCH = Statement(

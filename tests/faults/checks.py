@@ -159,9 +159,9 @@ _QUERIES = (
     ),
     (
         4,
-        "log lines are from a claim that was taken away",
-        """SELECT l.flow_run_id, l.task FROM log_line l JOIN task_run t ON t.id = l.task_run_id
-        WHERE t.status = 'cancelled' AND t.reason IN ('worker_lost', 'worker_stopped')""",
+        "log lines belong to no task run of their run",
+        """SELECT l.flow_run_id, l.task FROM log_line l LEFT JOIN task_run t
+        ON t.id = l.task_run_id AND t.flow_run_id = l.flow_run_id WHERE t.id IS NULL""",
     ),
     (
         5,

@@ -368,6 +368,32 @@ async def test_cancel_reaches_the_task_and_then_the_caller(
     assert result.logs[0].message == "told to stop"
 
 
+async def test_lines_can_be_taken_while_the_task_runs_and_the_rest_comes_with_its_result(
+    executor: Executor,
+) -> None:
+    told, goes_on = asyncio.Event(), asyncio.Event()
+
+    @task("tells")
+    async def tells(context: TaskContext) -> None:
+        context.log.info("first")
+        told.set()
+        await goes_on.wait()
+        context.log.info("second")
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(run(executor, tells, run_id="r", task_run_id="t"))
+        await told.wait()
+        (line,) = executor.captured.take(time.monotonic(), 10)
+        goes_on.set()
+    assert (line.message, line.flow_run_id, line.task_run_id, line.task) == (
+        "first",
+        "r",
+        "t",
+        "tells",
+    )
+    assert [line.message for line in running.result().logs] == ["second"]
+
+
 async def test_sync_task_runs_on_a_thread_with_the_context(executor: Executor) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     variable.set("given")
