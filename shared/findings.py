@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from pydantic import JsonValue
+
+from shared.documents import escape
 from shared.errors import Finding
 
 _MAX_CANDIDATES = 2_000
@@ -21,6 +24,7 @@ class Findings:
         self.warnings: list[Finding] = []
         self.error_count = 0
         """All errors that were seen, kept or not."""
+        self._places: set[str] = set()
 
     @property
     def is_full(self) -> bool:
@@ -31,7 +35,16 @@ class Findings:
         """Note an error."""
         self.error_count += 1
         if not self.is_full:
+            self._places.add(pointer)
             self.errors.append(Finding(_short(pointer, 500), code, message, suggestion))
+
+    def count(self, errors: int) -> None:
+        """Note that there are so many more errors, which are not told one by one."""
+        self.error_count += errors
+
+    def has_error_at(self, pointer: str) -> bool:
+        """Whether an error was told of this very place: a mistake is told once."""
+        return pointer in self._places
 
     def warning(self, pointer: str, code: str, message: str) -> None:
         """Note a warning."""
@@ -39,7 +52,12 @@ class Findings:
             self.warnings.append(Finding(_short(pointer, 500), code, message))
 
     def unknown(self, pointer: str, code: str, what: str, name: str, known: Iterable[str]) -> None:
-        """Note a name that means nothing, with the nearest one that does."""
+        """Note a name that means nothing, with the nearest one that does.
+
+        Nothing is noted where the name itself was found wrong.
+        """
+        if self.has_error_at(pointer):
+            return
         if self.is_full:
             self.error_count += 1
             return
@@ -50,6 +68,30 @@ class Findings:
             f"there is no {what} {quoted(name)}",
             f"did you mean {' or '.join(quoted(n) for n in nearest)}?" if nearest else None,
         )
+
+
+def in_order(findings: Iterable[Finding], raw: JsonValue, prefix: str) -> list[Finding]:
+    """``findings`` as their places stand in the document, to the item of a list."""
+    parts = [(finding, finding.pointer[len(prefix) :].split("/")[1:]) for finding in findings]
+    wanted = {_unescape(path[0]) for _, path in parts if path}
+    places: dict[str, int] = {}
+    for number, field in enumerate(raw if isinstance(raw, dict) else ()):
+        if len(places) == len(wanted):
+            break
+        if field in wanted:
+            places[escape(field)] = number
+
+    def place(part: tuple[Finding, list[str]]) -> tuple[int, int]:
+        path = part[1]
+        field = places.get(path[0], len(places)) if path else -1
+        item = int(path[1]) if len(path) > 1 and path[1].isdecimal() else -1
+        return field, item
+
+    return [finding for finding, _ in sorted(parts, key=place)]
+
+
+def _unescape(token: str) -> str:
+    return token.replace("~1", "/").replace("~0", "~")
 
 
 def nearest_names(name: str, known: Iterable[str]) -> Sequence[str]:

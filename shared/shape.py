@@ -2,8 +2,13 @@
 
 Tasks and conditions are read one by one, so that a body with a hundred thousand mistakes
 costs no more than one with twenty. What pydantic says is said again in plain sentences.
+
+A wrong item does not hide the others: its name is still a name, its targets are still looked
+up, and only what cannot be read at all is left out of further judgement.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -30,65 +35,120 @@ _KINDS = {
 }
 
 
-def read_definition(raw: JsonValue, prefix: str, findings: Findings) -> FlowDefinition | None:
-    """The definition in ``raw``; None, with the errors in ``findings``, where it has none."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What could be read of a definition, so that the rest of the checks can judge it."""
+
+    definition: FlowDefinition | None
+    """None where any field of it is wrong."""
+    start_task: str | None
+    tasks: Sequence[JsonValue] | None
+    """As they were sent, the bad ones, too; None where there is no list of them."""
+    conditions: Sequence[JsonValue] | None
+    bad_conditions: frozenset[int]
+    """The conditions whose shape is wrong."""
+
+
+TARGETS = ("target_task_success", "target_task_failure")
+"""The fields of a condition that lead somewhere."""
+
+
+def read_definition(raw: JsonValue, prefix: str, findings: Findings) -> Shape:
+    """Read what there is of a definition in ``raw``; what is wrong goes to ``findings``."""
     if not isinstance(raw, dict):
         findings.error(prefix, "wrong_type", "the flow must be an object")
+        return Shape(None, None, None, None, frozenset())
+    _say_unknown_fields(FlowDefinition, raw, prefix, findings)
+    # One good task stands in for the list, whose items are read one by one.
+    rest: dict[str, JsonValue] = {
+        **_known_fields(FlowDefinition, raw),
+        "conditions": [],
+        "tasks": [{"name": "probe"}],
+    }
+    flow = _validate(FlowDefinition, rest, prefix, findings)
+    listed = [_list_of(raw, field, prefix, findings) for field in ("tasks", "conditions")]
+    tasks, _ = _read_items(listed[0], "tasks", TaskDefinition, prefix, findings)
+    conditions, bad = _read_items(listed[1], "conditions", Condition, prefix, findings)
+    definition = None
+    if flow is not None and not findings.errors:
+        definition = flow.model_copy(update={"tasks": tasks, "conditions": conditions})
+    return Shape(definition, text_of(raw, "start_task"), listed[0], listed[1], bad)
+
+
+def text_of(item: JsonValue, field: str) -> str | None:
+    """The string under ``field``; None where there is none."""
+    value = item.get(field) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _list_of(
+    raw: dict[str, JsonValue], field: str, prefix: str, findings: Findings
+) -> list[JsonValue] | None:
+    if field not in raw:
+        if field == "conditions":
+            return []
+        findings.error(prefix, "missing_field", f'"{field}" is missing')
         return None
-    tasks = _read_items(raw, "tasks", TaskDefinition, prefix, findings)
-    conditions = _read_items(raw, "conditions", Condition, prefix, findings)
-    rest = {key: value for key, value in raw.items() if key not in ("tasks", "conditions")}
-    # One good task stands in for the list, which was read above.
-    probe: dict[str, JsonValue] = {**rest, "tasks": [{"name": "probe"}]}
-    flow = _read(FlowDefinition, probe, prefix, findings)
-    if flow is None or tasks is None or conditions is None or findings.errors:
+    items = raw[field]
+    if not isinstance(items, list):
+        findings.error(f"{prefix}/{field}", "wrong_type", f'"{field}" must be a list')
         return None
-    return flow.model_copy(update={"tasks": tasks, "conditions": conditions})
+    if not items and field == "tasks":
+        findings.error(f"{prefix}/{field}", "no_tasks", "a flow needs at least one task")
+        return None
+    return items
 
 
 def _read_items(
-    raw: dict[str, JsonValue], field: str, model: type[M], prefix: str, findings: Findings
-) -> list[M] | None:
-    pointer = f"{prefix}/{field}"
-    items = raw.get(field)
-    if items is None and field == "conditions" and field not in raw:
-        return []
-    if field not in raw:
-        findings.error(prefix or "", "missing_field", f'"{field}" is missing')
-        return None
-    if not isinstance(items, list):
-        findings.error(pointer, "wrong_type", f'"{field}" must be a list')
-        return None
-    if not items and field == "tasks":
-        findings.error(pointer, "no_tasks", "a flow needs at least one task")
-        return None
+    items: Sequence[JsonValue] | None, field: str, model: type[M], prefix: str, findings: Findings
+) -> tuple[list[M], frozenset[int]]:
+    """The good ones of ``items``, and the indexes of the bad ones."""
     good: list[M] = []
-    for index, item in enumerate(items):
+    bad: set[int] = set()
+    for index, item in enumerate(items or ()):
         if findings.is_full:
             # Enough to mend; the rest is judged when these are.
             break
-        read = _read(model, item, f"{pointer}/{index}", findings)
-        if read is not None:
+        read = _read(model, item, f"{prefix}/{field}/{index}", findings)
+        if read is None:
+            bad.add(index)
+        else:
             good.append(read)
-    return good if len(good) == len(items) else None
+    return good, frozenset(bad)
 
 
 def _read(model: type[M], raw: JsonValue, pointer: str, findings: Findings) -> M | None:
-    known = raw
-    if isinstance(raw, dict) and not raw.keys() <= model.model_fields.keys():
-        # Taken out here, so that a hundred thousand of them cost no more than twenty.
-        known = {key: value for key, value in raw.items() if key in model.model_fields}
-        for key in raw:
-            if findings.is_full:
-                break
-            if key not in known:
-                _say_unknown_field(model, key, f"{pointer}/{escape(key)}", findings)
+    if not isinstance(raw, dict) or raw.keys() <= model.model_fields.keys():
+        return _validate(model, raw, pointer, findings)
+    _say_unknown_fields(model, raw, pointer, findings)
+    _validate(model, _known_fields(model, raw), pointer, findings)
+    return None
+
+
+def _known_fields(model: type[BaseModel], raw: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {field: raw[field] for field in model.model_fields if field in raw}
+
+
+def _say_unknown_fields(
+    model: type[BaseModel], raw: dict[str, JsonValue], pointer: str, findings: Findings
+) -> None:
+    # Not left to pydantic, so that a hundred thousand of them cost no more than twenty.
+    left = len(raw) - sum(field in raw for field in model.model_fields)
+    for field in raw:
+        if not left or findings.is_full:
+            break
+        if field not in model.model_fields:
+            _say_unknown_field(model, field, f"{pointer}/{escape(field)}", findings)
+            left -= 1
+    findings.count(left)
+
+
+def _validate(model: type[M], raw: JsonValue, pointer: str, findings: Findings) -> M | None:
     try:
-        read = model.model_validate(known)
+        return model.model_validate(raw)
     except ValidationError as error:
         _translate(error, pointer, findings)
         return None
-    return read if known is raw else None
 
 
 def _translate(error: ValidationError, pointer: str, findings: Findings) -> None:
@@ -96,11 +156,12 @@ def _translate(error: ValidationError, pointer: str, findings: Findings) -> None
     found = error.errors(include_url=False, include_input=False)[:50]
     # A target is a name or a list: pydantic reports both alternatives, under names of its own
     # which are no part of the document. That it is no string says least.
-    for one in sorted(found, key=lambda one: one["type"] == "string_type"):
+    # Nor does it say anything beside a mistake inside the list.
+    for one in sorted(found, key=lambda one: (one["type"] == "string_type", -len(one["loc"]))):
         path = [part for part in one["loc"] if not _is_alternative(part)]
         where = pointer + "".join(f"/{escape(str(part))}" for part in path)
         field = str(path[0]) if path else ""
-        if where in said:
+        if where in said or any(place.startswith(f"{where}/") for place in said):
             continue
         said.add(where)
         code, message = _explain(one["type"], dict(one.get("ctx") or {}))

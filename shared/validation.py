@@ -6,18 +6,19 @@ graph that is judged is the one that runs (``shared.graph``).
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import orjson
 from pydantic import JsonValue
 
-from shared.definition import END, Condition, FlowDefinition, Target, targets
+from shared.definition import END
 from shared.errors import Finding, InvalidDefinition
-from shared.findings import Findings, quoted
+from shared.findings import Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
 from shared.graph import Graph
-from shared.shape import read_definition
+from shared.readable import Names, has_unknown_field, read_graph, read_names
+from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
 
 MAX_FINDINGS = 20
@@ -93,26 +94,39 @@ def validate_definition(
     """
     findings = Findings(max_findings)
     _check_size(raw, prefix, limits or Limits(), findings)
-    definition = None if findings.errors else read_definition(raw, prefix, findings)
     flow: Flow | None = None
     content = b""
-    if definition is not None:
-        _check_names(definition, prefix, findings)
-        _check_conditions(definition, prefix, findings)
-        if task_types is not None:
-            _check_types(definition, prefix, task_types, findings)
-        _check_params(definition, prefix, findings)
-        if not findings.error_count:
+    if not findings.errors:
+        shape = read_definition(raw, prefix, findings)
+        if not findings.is_full:
+            _check_parts(shape, prefix, task_types, findings)
+        if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
-            flow = prepare_flow(definition, hashlib.sha256(content).hexdigest())
-            _check_graph(definition, flow.graph, prefix, findings)
+            flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())
+            indexes = range(len(flow.graph.names))
+            _check_cycles(flow.graph, indexes, prefix, findings)
+            _check_reach(flow.graph, indexes, prefix, findings)
+        elif not findings.is_full:
+            _check_what_is_sure(shape, prefix, findings)
     return Validated(
-        errors=tuple(findings.errors),
-        warnings=tuple(findings.warnings),
+        errors=tuple(in_order(findings.errors, raw, prefix)),
+        warnings=tuple(in_order(findings.warnings, raw, prefix)),
         flow=None if findings.error_count else flow,
         definition_json=content,
         error_count=findings.error_count,
     )
+
+
+def _check_parts(
+    shape: Shape, prefix: str, task_types: Collection[str] | None, findings: Findings
+) -> None:
+    """All checks that need no graph."""
+    names = read_names(shape.tasks)
+    _check_names(shape, names, prefix, findings)
+    _check_conditions(shape, names, prefix, findings)
+    if task_types is not None:
+        _check_types(shape, prefix, task_types, findings)
+    _check_params(shape, prefix, findings)
 
 
 def _check_size(raw: JsonValue, prefix: str, limits: Limits, findings: Findings) -> None:
@@ -143,75 +157,75 @@ def _count_edges(condition: JsonValue) -> int:
     return sum(len(target) if isinstance(target, list) else 1 for target in found)
 
 
-def _check_names(definition: FlowDefinition, prefix: str, findings: Findings) -> None:
-    first: dict[str, int] = {}
-    for index, task in enumerate(definition.tasks):
-        pointer = f"{prefix}/tasks/{index}/name"
-        if task.name == END:
-            findings.error(pointer, "reserved_name", f'"{END}" is reserved: it ends a branch')
-        elif task.name in first:
-            findings.error(
-                pointer,
-                "duplicate_name",
-                f"the name {quoted(task.name)} is taken by task {first[task.name]}",
-            )
-        else:
-            first[task.name] = index
-    if definition.start_task not in first:
-        findings.unknown(
-            f"{prefix}/start_task", "unknown_task", "task", definition.start_task, first
-        )
-
-
-def _check_conditions(definition: FlowDefinition, prefix: str, findings: Findings) -> None:
-    known = {task.name: None for task in definition.tasks}
-    seen: dict[tuple[str, Outcome], int] = {}
-    for index, condition in enumerate(definition.conditions):
-        pointer = f"{prefix}/conditions/{index}"
-        if condition.source_task not in known:
-            findings.unknown(
-                f"{pointer}/source_task", "unknown_task", "task", condition.source_task, known
-            )
-        for field, target in _targets_of(condition):
-            _check_target(target, f"{pointer}/{field}", known, findings)
-        _warn_of_condition(condition, pointer, seen, findings)
-        seen.setdefault((condition.source_task, condition.outcome), index)
-
-
-def _targets_of(condition: Condition) -> Iterator[tuple[str, Target]]:
-    yield "target_task_success", condition.target_task_success
-    yield "target_task_failure", condition.target_task_failure
-
-
-def _check_target(target: Target, pointer: str, known: dict[str, None], findings: Findings) -> None:
-    heads: set[str] = set()
-    is_list = isinstance(target, list)
-    for index, name in enumerate(targets(target)):
-        place = f"{pointer}/{index}" if is_list else pointer
+def _check_names(shape: Shape, names: Names, prefix: str, findings: Findings) -> None:
+    for index, task in enumerate(shape.tasks or ()):
+        name = text_of(task, "name")
+        if name is None:
+            continue
         if name == END:
+            place = f"{prefix}/tasks/{index}/name"
+            findings.error(place, "reserved_name", f'"{END}" is reserved: it ends a branch')
+        elif names.first.get(name, index) != index:
+            place = f"{prefix}/tasks/{index}/name"
+            if not findings.has_error_at(place):
+                taken = f"the name {quoted(name)} is taken by task {names.first[name]}"
+                findings.error(place, "duplicate_name", taken)
+    start = shape.start_task
+    if start is not None and not names.may_exist(start):
+        findings.unknown(f"{prefix}/start_task", "unknown_task", "task", start, names.first)
+
+
+def _check_conditions(shape: Shape, names: Names, prefix: str, findings: Findings) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for index, condition in enumerate(shape.conditions or ()):
+        if not isinstance(condition, dict):
+            continue
+        pointer = f"{prefix}/conditions/{index}"
+        source = text_of(condition, "source_task")
+        if source is not None and not names.may_exist(source):
+            findings.unknown(f"{pointer}/source_task", "unknown_task", "task", source, names.first)
+        for field in TARGETS:
+            if field in condition:
+                _check_target(condition[field], f"{pointer}/{field}", names, findings)
+        if index not in shape.bad_conditions and source is not None:
+            outcome = text_of(condition, "outcome") or Outcome.SUCCESS
+            # Of a name that is wrong itself nothing further can be said.
+            sure = source in names.first and source not in names.repeated
+            earlier = seen.setdefault((source, outcome), index) if sure else index
+            _warn_of_condition(source, outcome, pointer, earlier, index, findings)
+
+
+def _check_target(value: JsonValue, pointer: str, names: Names, findings: Findings) -> None:
+    if isinstance(value, str):
+        if value != END and not names.may_exist(value):
+            findings.unknown(pointer, "unknown_task", "task", value, names.first)
+        return
+    heads: set[str] = set()
+    for index, name in enumerate(value if isinstance(value, list) else ()):
+        if not isinstance(name, str):
+            continue
+        if name == END:
+            place = f"{pointer}/{index}"
             findings.error(place, "end_in_list", f'"{END}" cannot be one of several targets')
         elif name in heads:
+            place = f"{pointer}/{index}"
             findings.error(place, "duplicate_head", f"{quoted(name)} stands twice in one list")
-        elif name not in known:
-            findings.unknown(place, "unknown_task", "task", name, known)
+        elif not names.may_exist(name):
+            findings.unknown(f"{pointer}/{index}", "unknown_task", "task", name, names.first)
         heads.add(name)
 
 
 def _warn_of_condition(
-    condition: Condition,
-    pointer: str,
-    seen: dict[tuple[str, Outcome], int],
-    findings: Findings,
+    source: str, outcome: str, pointer: str, earlier: int, index: int, findings: Findings
 ) -> None:
-    earlier = seen.get((condition.source_task, condition.outcome))
-    if earlier is not None:
+    if earlier != index:
         findings.warning(
             pointer,
             "never_applies",
-            f"condition {earlier} of {quoted(condition.source_task)} has the same outcome and "
+            f"condition {earlier} of {quoted(source)} has the same outcome and "
             "comes first, so this one never applies",
         )
-    elif condition.outcome is Outcome.FAILURE:
+    elif outcome == Outcome.FAILURE:
         findings.warning(
             f"{pointer}/outcome",
             "outcome_failure",
@@ -221,23 +235,31 @@ def _warn_of_condition(
 
 
 def _check_types(
-    definition: FlowDefinition, prefix: str, task_types: Collection[str], findings: Findings
+    shape: Shape, prefix: str, task_types: Collection[str], findings: Findings
 ) -> None:
-    for index, task in enumerate(definition.tasks):
-        if task.task_type not in task_types:
-            field = "type" if task.type is not None else "name"
-            findings.unknown(
-                f"{prefix}/tasks/{index}/{field}",
-                "unknown_task_type",
-                "registered task type",
-                task.task_type,
-                sorted(task_types),
-            )
+    known: list[str] | None = None
+    for index, task in enumerate(shape.tasks or ()):
+        field = "type" if isinstance(task, dict) and task.get("type") is not None else "name"
+        task_type = text_of(task, field)
+        if task_type is None or task_type in task_types:
+            continue
+        if field == "name" and has_unknown_field(task):
+            # Perhaps "type" itself is misspelt: then its name is no type.
+            continue
+        known = known or sorted(task_types)
+        findings.unknown(
+            f"{prefix}/tasks/{index}/{field}",
+            "unknown_task_type",
+            "registered task type",
+            task_type,
+            known,
+        )
 
 
-def _check_params(definition: FlowDefinition, prefix: str, findings: Findings) -> None:
-    for index, task in enumerate(definition.tasks):
-        if task.params and _holds_expression(task.params):
+def _check_params(shape: Shape, prefix: str, findings: Findings) -> None:
+    for index, task in enumerate(shape.tasks or ()):
+        params = task.get("params") if isinstance(task, dict) else None
+        if isinstance(params, dict) and params and _holds_expression(params):
             findings.error(
                 f"{prefix}/tasks/{index}/params",
                 "unsupported_expression",
@@ -258,22 +280,36 @@ def _holds_expression(params: JsonValue) -> bool:
     return False
 
 
-def _check_graph(definition: FlowDefinition, graph: Graph, prefix: str, findings: Findings) -> None:
+def _check_cycles(graph: Graph, indexes: Sequence[int], prefix: str, findings: Findings) -> None:
+    """``indexes`` says where the tasks of ``graph`` stand in the definition."""
     for trap in graph.cycles_without_exit():
-        number = min(graph.numbers[name] for name in trap)
-        named = ", ".join(
-            quoted(graph.names[n]) for n in sorted(graph.numbers[t] for t in trap)[:5]
-        )
+        numbers = sorted(graph.numbers[name] for name in trap)
+        named = ", ".join(quoted(graph.names[number]) for number in numbers[:5])
         findings.error(
-            f"{prefix}/tasks/{number}",
+            f"{prefix}/tasks/{indexes[numbers[0]]}",
             "endless_cycle",
             f"a branch that gets into this cycle never leaves it: {named}",
         )
+
+
+def _check_reach(graph: Graph, indexes: Sequence[int], prefix: str, findings: Findings) -> None:
     reached = set(graph.order)
-    for index, task in enumerate(definition.tasks):
-        if index not in reached:
+    for number, index in enumerate(indexes):
+        if number not in reached:
             findings.warning(
                 f"{prefix}/tasks/{index}",
                 "unreachable_task",
-                f"no path leads to {quoted(task.name)}",
+                f"no path leads to {quoted(graph.names[number])}",
             )
+
+
+def _check_what_is_sure(shape: Shape, prefix: str, findings: Findings) -> None:
+    """Judge as much of the graph as will be so, too, when the other mistakes are mended."""
+    names = read_names(shape.tasks)
+    readable = read_graph(shape, names)
+    if readable is None:
+        return
+    indexes = list(names.first.values())
+    _check_cycles(readable.graph, indexes, prefix, findings)
+    if readable.is_whole:
+        _check_reach(readable.graph, indexes, prefix, findings)

@@ -1,10 +1,13 @@
 """Judging definitions: every finding, its place, its code and what was probably meant."""
 
+import copy
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from shared.errors import InvalidDefinition
@@ -148,6 +151,209 @@ def test_several_mistakes_are_told_at_once() -> None:
     assert len(judged.errors) == 3
 
 
+def _told(judged: Validated) -> list[tuple[str, str]]:
+    return [(error.pointer, error.code) for error in judged.errors]
+
+
+def test_mistakes_of_every_kind_are_told_in_one_pass_in_their_order() -> None:
+    flow = _flow(
+        tasks=[
+            {"name": "fetch", "type": "noop", "timout": 5},
+            {"name": "store", "type": "noop"},
+            {"name": "store", "type": "noop"},
+            {"name": "ping", "type": "noop"},
+            {"name": "pong", "type": "nop", "params": {"a": "${x}"}},
+        ],
+        conditions=[
+            _condition(target_task_success=["ping", "nobody"]),
+            {"source_task": "ping", "target_task_success": "pong", "target_task_failure": "pong"},
+            {"source_task": "pong", "target_task_success": "ping", "target_task_failure": "ping"},
+        ],
+        tgs=[],
+    )
+    judged = _judge(flow)
+    assert _told(judged) == [
+        ("/flow/tasks/0/timout", "unknown_field"),
+        ("/flow/tasks/2/name", "duplicate_name"),
+        ("/flow/tasks/3", "endless_cycle"),
+        ("/flow/tasks/4/type", "unknown_task_type"),
+        ("/flow/tasks/4/params", "unsupported_expression"),
+        ("/flow/conditions/0/target_task_success/1", "unknown_task"),
+        ("/flow/tgs", "unknown_field"),
+    ]
+    assert judged.error_count == 7
+    assert judged.flow is None
+
+
+_NOOP = {"type": "noop"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "pointer", "code"),
+    [
+        (_flow(tasks=[{"name": "fetch", **_NOOP, "timeout": "x"}, {"name": "store", **_NOOP}]),
+         "/flow/tasks/0/timeout", "wrong_type"),
+        (_flow(tasks=[{"nme": "fetch", **_NOOP, "name": 5}, {"name": "store", **_NOOP}]),
+         "/flow/tasks/0/name", "wrong_type"),
+        (_flow(tasks=[{"name": "fetch", "typ": "noop"}, {"name": "store", **_NOOP}]),
+         "/flow/tasks/0/typ", "unknown_field"),
+        (_flow(tasks=["fetch", {"name": "store", **_NOOP}]), "/flow/tasks/0", "wrong_type"),
+        (_flow(tasks=[{**_NOOP}, {"name": "store", **_NOOP}]), "/flow/tasks/0", "missing_field"),
+        (_flow(tasks=[{"name": "", **_NOOP}, {"name": "store", **_NOOP}]),
+         "/flow/tasks/0/name", "empty_name"),
+        (_flow(tasks={}), "/flow/tasks", "wrong_type"),
+        (_flow(tasks=...), "/flow", "missing_field"),
+        (_flow(conditions=7), "/flow/conditions", "wrong_type"),
+        (_flow(conditions=[{"source_task": "fetch"}]), "/flow/conditions/0", "missing_field"),
+        (_flow(conditions=[_condition(target_task_success="")]),
+         "/flow/conditions/0/target_task_success", "empty_name"),
+        (_flow(conditions=[_condition(target_task_failure=["store", 5])]),
+         "/flow/conditions/0/target_task_failure/1", "wrong_type"),
+        (_flow(start_task=""), "/flow/start_task", "empty_name"),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_told_once_and_draws_no_other(
+    flow: JsonValue, pointer: str, code: str
+) -> None:
+    judged = _judge(flow)
+    others = {told for told in _told(judged) if told != (pointer, code)}
+    # Of a misspelt name both the stray field and the wrong one may be told.
+    assert others <= {("/flow/tasks/0/nme", "unknown_field")}
+    assert (pointer, code) in _told(judged)
+    assert not [w for w in judged.warnings if w.code == "unreachable_task"]
+
+
+def test_a_misspelt_name_field_does_not_hide_an_unknown_target() -> None:
+    tasks = [{"nme": "fetch", "type": "noop"}, {"name": "store", "type": "noop"}]
+    judged = _judge(_flow(tasks=tasks, conditions=[_condition(target_task_failure="nobody")]))
+    assert set(_told(judged)) == {
+        ("/flow/tasks/0", "missing_field"),
+        ("/flow/tasks/0/nme", "unknown_field"),
+        ("/flow/conditions/0/target_task_failure", "unknown_task"),
+    }
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"source_task": "storr", "target_task_success": "end", "outcome": "failure"},
+        {"source_task": "store", "target_task_success": "end", "outcom": "failure"},
+        {"source_task": "store", "target_task_success": "nobody", "outcome": "failure"},
+    ],
+)
+def test_a_cycle_that_a_wrong_condition_may_leave_is_not_called_endless(last: JsonValue) -> None:
+    back = {"source_task": "store", "target_task_success": "fetch", "target_task_failure": "fetch"}
+    there = _condition(target_task_failure="store")
+    assert "endless_cycle" in [e.code for e in _judge(_flow(conditions=[there, back])).errors]
+    judged = _judge(_flow(conditions=[there, back, last]))
+    assert len(judged.errors) == 1
+    assert "endless_cycle" not in [e.code for e in judged.errors]
+
+
+def test_a_mistake_that_is_not_in_the_graph_keeps_the_warnings_of_the_graph() -> None:
+    tasks = [{"name": name, "type": "noop", "timout": 1} for name in ("fetch", "store")]
+    judged = _judge(_flow(tasks=tasks, conditions=[]))
+    assert [warning.pointer for warning in judged.warnings] == ["/flow/tasks/1"]
+
+
+Mistake = Callable[[dict[str, Any]], tuple[str, str]]
+
+
+def _misspell_a_field(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["tasks"][-1]["timout"] = 1
+    return f"/flow/tasks/{len(flow['tasks']) - 1}/timout", "unknown_field"
+
+
+def _repeat_a_name(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["tasks"].append({"name": "t0", "type": "noop"})
+    return f"/flow/tasks/{len(flow['tasks']) - 1}/name", "duplicate_name"
+
+
+def _lead_nowhere(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["conditions"].append({"source_task": "t0", "target_task_success": "nobody"})
+    return f"/flow/conditions/{len(flow['conditions']) - 1}/target_task_success", "unknown_task"
+
+
+def _come_from_nowhere(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["conditions"].append({"source_task": "nobody", "target_task_success": "t0"})
+    return f"/flow/conditions/{len(flow['conditions']) - 1}/source_task", "unknown_task"
+
+
+def _start_nowhere(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["start_task"] = "nobody"
+    return "/flow/start_task", "unknown_task"
+
+
+def _leave_the_target_out(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["conditions"].append({"source_task": "t0"})
+    return f"/flow/conditions/{len(flow['conditions']) - 1}", "missing_field"
+
+
+def _name_a_task_end(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["tasks"].append({"name": "end", "type": "noop"})
+    return f"/flow/tasks/{len(flow['tasks']) - 1}/name", "reserved_name"
+
+
+def _want_no_such_type(flow: dict[str, Any]) -> tuple[str, str]:
+    flow["tasks"][0]["type"] = "nop"
+    return "/flow/tasks/0/type", "unknown_task_type"
+
+
+MISTAKES: list[Mistake] = [
+    _misspell_a_field,
+    _repeat_a_name,
+    _lead_nowhere,
+    _come_from_nowhere,
+    _start_nowhere,
+    _leave_the_target_out,
+    _name_a_task_end,
+    _want_no_such_type,
+]
+
+
+@st.composite
+def _valid_definitions(draw: st.DrawFn) -> dict[str, Any]:
+    count = draw(st.integers(2, 6))
+    names = [f"t{number}" for number in range(count)]
+    # Without a target for failures every task has a way out.
+    sources = draw(st.lists(st.sampled_from(names), max_size=6))
+    conditions = [
+        {"source_task": s, "target_task_success": draw(st.sampled_from([*names, "end"]))}
+        for s in sources
+    ]
+    tasks = [{"name": name, "type": "noop"} for name in names]
+    return {"id": "random", "start_task": "t0", "tasks": tasks, "conditions": conditions}
+
+
+@settings(deadline=None)
+@given(flow=_valid_definitions(), mistake=st.sampled_from(MISTAKES))
+def test_a_mistake_adds_its_own_finding_and_no_other(
+    flow: dict[str, Any], mistake: Mistake
+) -> None:
+    before = _judge(flow)
+    assert before.errors == ()
+    wrong = copy.deepcopy(flow)
+    expected = mistake(wrong)
+    after = _judge(wrong)
+    assert _told(after) == [expected]
+    assert after.error_count == 1
+    said = {(w.pointer, w.code) for w in before.warnings}
+    added = {(w.pointer, w.code) for w in after.warnings} - said
+    # A condition or a task that was added may be the second of its kind, or out of reach.
+    assert {code for _, code in added} <= {"never_applies", "unreachable_task"}
+    assert len(added) <= 1
+
+
+@settings(deadline=None)
+@given(
+    flow=_valid_definitions(),
+    mistakes=st.lists(st.sampled_from(MISTAKES), min_size=2, unique=True),
+)
+def test_mistakes_do_not_hide_each_other(flow: dict[str, Any], mistakes: list[Mistake]) -> None:
+    expected = {mistake(flow) for mistake in mistakes}
+    assert set(_told(_judge(flow))) == expected
+
+
 def test_a_hundred_thousand_mistakes_cost_no_more_than_twenty() -> None:
     flow = _flow(tasks=[{"nme": 1}] * 100_000)
     limits = Limits(max_tasks=1_000_000)
@@ -161,6 +367,34 @@ def test_a_hundred_thousand_mistakes_cost_no_more_than_twenty() -> None:
     assert (
         sum(len(e.message) + len(e.pointer) + len(e.suggestion or "") for e in judged.errors) < 4e3
     )
+
+
+def test_two_hundred_thousand_unknown_fields_are_counted_and_cost_next_to_nothing() -> None:
+    stray = {f"x{number}": 1 for number in range(200_000)}
+    for flow in (_flow(**stray), _flow(tasks=[{"name": "fetch", **stray}])):
+        before = time.process_time()
+        judged = _judge(flow)
+        assert time.process_time() - before < 0.1
+        assert len(judged.errors) == MAX_FINDINGS
+        assert judged.error_count == 200_000
+
+
+def test_suggestions_among_twenty_thousand_tasks_are_bounded() -> None:
+    count = 20_000
+    flow: dict[str, Any] = {
+        "id": "large",
+        "start_task": "task_0_of_it",
+        "tasks": [{"name": f"task_{n}_of_it", "type": "nop"} for n in range(count)],
+        "conditions": [
+            {"source_task": f"tsk_{n}_of_it", "target_task_success": f"tak_{n}_of_it"}
+            for n in range(count)
+        ],
+    }
+    before = time.process_time()
+    judged = _judge(flow)
+    assert time.process_time() - before < 1.5
+    assert len(judged.errors) == MAX_FINDINGS
+    assert judged.error_count > count
 
 
 def test_too_many_tasks_and_targets_are_refused_before_they_are_read() -> None:
