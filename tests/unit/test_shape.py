@@ -6,7 +6,8 @@ from hypothesis import given
 from pydantic import JsonValue
 
 from shared.findings import Findings
-from shared.shape import Shape, read_definition, read_graph, read_names
+from shared.readable import read_graph, read_names
+from shared.shape import read_definition
 from tests.unit.test_documents import JSON
 
 
