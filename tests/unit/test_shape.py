@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from shared.findings import Findings
 from shared.readable import read_graph, read_names
-from shared.shape import read_definition
+from shared.shape import Shape, read_definition
 from tests.unit.test_documents import JSON
 
 
