@@ -33,7 +33,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.graph import Graph, Mask
+from shared.routing import Applies
 from shared.status import Outcome
+
+Targets = tuple[int, ...]
+"""The numbers of the tasks that a branch goes on to."""
+
+_MOVES_KEPT = 100_000
+"""Moves remembered of one definition: data may choose among very many."""
 
 
 class JoinCount(NamedTuple):
@@ -71,7 +78,7 @@ class Move:
     active: int
     """What is added to the run's number of active branches."""
     failed: int
-    """1 where the branch ended after a failure."""
+    """1 where the branch ended after a failure or an error."""
 
 
 class Verdict(StrEnum):
@@ -103,18 +110,34 @@ class Decider:
     """Decides for the runs of one definition. What it says is remembered."""
 
     graph: Graph
-    _moves: dict[tuple[str, Outcome, bool], Move] = field(default_factory=dict, repr=False)
+    _moves: dict[tuple[str, Outcome, tuple[int, ...], bool], Move] = field(
+        default_factory=dict, repr=False
+    )
 
-    def move(self, task: str, outcome: Outcome, *, tracked: bool) -> Move:
-        """What follows after a visit of ``task`` came to ``outcome``.
+    def choose(self, task: str, outcome: Outcome, applies: Applies | None = None) -> Targets | None:
+        """Where the conditions of ``task`` lead after ``outcome``.
+
+        None where it is an error that nobody handles: the run fails. ``applies`` says of the
+        n-th condition of the task whether its ``when`` is true.
+        """
+        return self.graph.routes[self.graph.numbers[task]].choose(outcome, applies)
+
+    def asks(self, task: str) -> bool:
+        """Whether conditions of ``task`` have a ``when``."""
+        return self.graph.routes[self.graph.numbers[task]].is_conditional
+
+    def move(self, task: str, outcome: Outcome, targets: Targets, *, tracked: bool) -> Move:
+        """What follows after a visit of ``task`` came to ``outcome`` and leads to ``targets``.
 
         ``tracked`` says whether the branch is in the books of the joins: every branch but
         the first of a run, which is alone until it forks.
         """
-        key = (task, outcome, tracked)
+        key = (task, outcome, targets, tracked)
         move = self._moves.get(key)
         if move is None:
-            move = self._moves[key] = self._decide(task, outcome, tracked)
+            if len(self._moves) >= _MOVES_KEPT:
+                self._moves.clear()
+            move = self._moves[key] = self._decide(task, outcome, targets, tracked)
         return move
 
     def settle(self, join: str, count: JoinCount) -> Settlement | None:
@@ -136,11 +159,11 @@ class Decider:
         self._enter(changes, behind, 0, -merged)
         return Settlement(join, Verdict.FIRE, changes, -merged, 0, count.arrived)
 
-    def _decide(self, task: str, outcome: Outcome, tracked: bool) -> Move:
-        targets = self.graph.successors(task, outcome)
-        is_failure = outcome is Outcome.FAILURE
+    def _decide(self, task: str, outcome: Outcome, targets: Targets, tracked: bool) -> Move:
+        graph = self.graph
+        is_failure = outcome is not Outcome.SUCCESS
         counted = tracked or len(targets) > 1
-        heads = tuple(Head(t, counted and self.graph.is_join(t)) for t in targets)
+        heads = tuple(Head(graph.names[t], counted and bool(graph.bits[t])) for t in targets)
         return Move(
             heads=heads,
             changes=self._changes(task, heads, is_failure, tracked) if counted else {},

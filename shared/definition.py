@@ -7,8 +7,19 @@ Unknown fields are errors, because they are usually typos.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
+from shared.durations import Duration
+from shared.retry import RetryPolicy
 from shared.status import Outcome
 
 END = "end"
@@ -47,13 +58,23 @@ class TaskDefinition(_Strict):
     """The registered task type that does the work."""
     params: dict[str, JsonValue] | None = None
     """JSON handed to the task as its parameters."""
-    timeout: Annotated[float, Field(gt=0, le=31_536_000, strict=False)] | None = None
+    timeout: Annotated[Duration, Field(gt=0)] | None = None
     """Seconds that one attempt may take."""
+    retry: RetryPolicy | None = None
+    """Whether an attempt that went wrong is followed by another one."""
+    route: Literal["first", "all"] = "first"
+    """Whether the first condition that applies decides, or every one that applies fires."""
 
     @property
     def task_type(self) -> str:
         """The registered type that runs this task."""
         return self.type or self.name
+
+
+def _is_result(outcome: Outcome) -> Outcome:
+    if outcome is Outcome.ERROR:
+        raise PydanticCustomError("enum", "an error is routed by target_task_error")
+    return outcome
 
 
 class Condition(_Strict):
@@ -62,7 +83,17 @@ class Condition(_Strict):
     source_task: Name
     target_task_success: Target
     target_task_failure: Target = END
-    outcome: Annotated[Outcome, Field(strict=False)] = Outcome.SUCCESS
+    target_task_error: Target | None = None
+    """Where to go when the task raised and its attempts are used up. Without it, in any
+    condition of the task, such an error fails the run."""
+    when: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """An expression that must be true for the condition to apply."""
+    outcome: Annotated[
+        Outcome,
+        Field(strict=False),
+        AfterValidator(_is_result),
+        WithJsonSchema({"type": "string", "enum": ["success", "failure"]}),
+    ] = Outcome.SUCCESS
     """The outcome that leads to ``target_task_success``; the other leads to the other."""
     name: Annotated[str, StringConstraints(max_length=MAX_NAME_LENGTH, pattern=_PRINTABLE)] = ""
     description: Text = ""
@@ -91,18 +122,3 @@ def targets(target: Target) -> tuple[str, ...]:
     if isinstance(target, str):
         return () if target == END else (target,)
     return tuple(target)
-
-
-def chosen_targets(
-    conditions: list[Condition], outcome: Outcome | Literal["success", "failure"]
-) -> tuple[str, ...]:
-    """Where the conditions of one source task send a branch after ``outcome``.
-
-    The first condition of that outcome decides by its ``target_task_success``. Where none
-    has that outcome, the first condition decides by its ``target_task_failure``. Where there
-    is no condition, the branch ends.
-    """
-    for condition in conditions:
-        if condition.outcome == outcome:
-            return targets(condition.target_task_success)
-    return targets(conditions[0].target_task_failure) if conditions else ()

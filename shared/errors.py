@@ -9,12 +9,16 @@
     |   |-- InvalidParams            params that do not fit the task's model
     |   |-- InvalidTaskResult        a task returned what cannot be recorded
     |   |-- InvalidTask              a task class or function that cannot be registered
+    |   |-- InvalidExpression        an expression outside the language (offset in its text)
+    |   |-- InvalidDuration          a duration or a rate that cannot be read
+    |   |-- InvalidSchedule          a schedule that cannot be read or never fires (its field)
     |   `-- InvalidSettings          a setting that does not hold together
     |-- NotFound                     no such run, task or page
     |-- Conflict                     the state forbids it
     |   |-- RunIsOver                a run with a final status was to be changed
     |   `-- IdempotencyMismatch      the same key came with another body
     |-- LimitExceeded                more than a setting allows
+    |-- ExpressionError              an expression cannot be worked out with the values it met
     `-- Unavailable                  our side's fault; trying again may help
         |-- DatabaseUnavailable      the database does not answer, or its disk is full
         `-- QueueUnavailable         Redis does not answer
@@ -86,6 +90,38 @@ class InvalidTask(InvalidInput):
     """A task class or function that cannot be registered as it is."""
 
 
+class InvalidExpression(InvalidInput):
+    """A text that is no expression of the language. Found when it is read, never later."""
+
+    def __init__(self, offset: int, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+        """Where in the text, in characters from 0."""
+        self.message = message
+        self.suggestion = suggestion
+        """What was probably meant, where we can tell."""
+
+
+class InvalidDuration(InvalidInput, ValueError):
+    """A duration or a rate that cannot be read; the message follows the name of its field.
+
+    A ``ValueError`` as well, because that is what pydantic takes for a wrong value.
+    """
+
+
+class InvalidSchedule(InvalidInput):
+    """A schedule that cannot be read, or that never fires."""
+
+    def __init__(self, field: str, message: str, suggestion: str | None = None) -> None:
+        super().__init__(f'"{field}" {message}' if field else message)
+        self.field = field
+        """The field that is wrong; empty where it is the whole of the schedule."""
+        self.message = message
+        """What is wrong with it, to stand behind the name of the field."""
+        self.suggestion = suggestion
+        """What was probably meant, where we can tell."""
+
+
 class InvalidSettings(InvalidInput):
     """Settings that do not hold together; the message names the setting and the value."""
 
@@ -108,6 +144,19 @@ class IdempotencyMismatch(Conflict):
 
 class LimitExceeded(FlowManagerError):
     """More than a setting allows; the message names the limit and the value."""
+
+
+class ExpressionError(FlowManagerError):
+    """An expression met values that it cannot work with, or passed a limit while it ran.
+
+    The message names paths and shapes, never a value: values may be secrets.
+    """
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        """Which part of the expression, in characters from the start of its text."""
 
 
 class Unavailable(FlowManagerError):

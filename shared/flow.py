@@ -23,6 +23,8 @@ class Flow:
     graph: Graph
     decider: Decider
     tasks: dict[str, TaskDefinition]
+    is_counted: bool
+    """Whether a run could pass its ``max_task_runs``, so that its task runs must be counted."""
 
     @property
     def weight(self) -> int:
@@ -39,7 +41,13 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         graph=graph,
         decider=Decider(graph),
         tasks={task.name: task for task in definition.tasks},
+        is_counted=graph.has_cycle or _most_attempts(definition) > definition.max_task_runs,
     )
+
+
+def _most_attempts(definition: FlowDefinition) -> int:
+    """How many attempts a run without loops has at most."""
+    return sum(1 if task.retry is None else task.retry.max_attempts for task in definition.tasks)
 
 
 class FlowCache:

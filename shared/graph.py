@@ -5,7 +5,8 @@ that "valid" and "runs" cannot disagree.
 
 Theory of operation
 -------------------
-Every task has two lists of successors, one an outcome. A depth-first walk from the start
+Every task has three lists of possible successors, one an outcome; which of them follow in a
+run its conditions decide (``shared.routing``). A depth-first walk from the start
 task, in the order written, tells *back edges* (to a task that is being walked through, so to
 an earlier one) from *forward edges*. Without the back edges the graph has no cycle.
 
@@ -21,7 +22,8 @@ The analysis is linear in tasks and edges, times a machine word for every 64 joi
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.definition import Condition, FlowDefinition, chosen_targets
+from shared.definition import Condition, FlowDefinition
+from shared.routing import Possible, Routes, read_routes
 from shared.status import Outcome
 
 Mask = int
@@ -35,8 +37,8 @@ class Graph:
     names: tuple[str, ...]
     numbers: dict[str, int]
     start: int
-    success: tuple[tuple[int, ...], ...]
-    failure: tuple[tuple[int, ...], ...]
+    routes: tuple[Routes, ...]
+    possible: tuple[dict[Outcome, Possible], ...]
     order: tuple[int, ...]
     """The tasks that can be reached, every forward edge pointing onwards."""
     back_edges: frozenset[tuple[int, int]]
@@ -50,9 +52,8 @@ class Graph:
     """The joins strictly behind a task by a path of successes."""
 
     def successors(self, task: str, outcome: Outcome) -> tuple[str, ...]:
-        """The tasks that follow ``task`` after ``outcome``; none where the branch ends."""
-        edges = self.success if outcome is Outcome.SUCCESS else self.failure
-        return tuple(self.names[number] for number in edges[self.numbers[task]])
+        """The tasks that may follow ``task`` after ``outcome``; none where the branch ends."""
+        return tuple(self.names[n] for n in self.possible[self.numbers[task]][outcome].targets)
 
     @property
     def has_cycle(self) -> bool:
@@ -72,7 +73,7 @@ class Graph:
 
     def edges(self, number: int) -> tuple[int, ...]:
         """The tasks that an outcome of task ``number`` can lead to, each once."""
-        return _edges(self.success[number], self.failure[number])
+        return _edges(self.possible[number])
 
     def ancestors(self, task: str) -> frozenset[str]:
         """The tasks that can have run before ``task`` on some path."""
@@ -99,9 +100,10 @@ class Graph:
         first = component[0]
         if len(component) == 1 and first not in self.edges(first):
             return False
-        return all(
-            self.success[number] and self.failure[number] and inside.issuperset(self.edges(number))
+        return not any(
+            possible.may_end or not inside.issuperset(possible.targets)
             for number in component
+            for possible in self.possible[number].values()
         )
 
 
@@ -113,48 +115,49 @@ def build_graph(definition: FlowDefinition) -> Graph:
     for condition in definition.conditions:
         by_source.setdefault(condition.source_task, []).append(condition)
 
-    def lead(outcome: Outcome) -> tuple[tuple[int, ...], ...]:
-        return tuple(
-            tuple(numbers[t] for t in chosen_targets(by_source.get(name, []), outcome))
-            for name in names
-        )
-
-    success, failure = lead(Outcome.SUCCESS), lead(Outcome.FAILURE)
+    routes = tuple(
+        read_routes(by_source.get(task.name, []), task.route == "all", numbers)
+        for task in definition.tasks
+    )
+    possible = tuple({outcome: r.possible(outcome) for outcome in Outcome} for r in routes)
+    edges = [_edges(p) for p in possible]
     start = numbers[definition.start_task]
-    order, back_edges = _walk(start, success, failure)
-    joins = _find_joins(order, back_edges, success, failure)
+    order, back_edges = _walk(start, edges)
+    joins = _find_joins(order, back_edges, edges)
     bits = [0] * len(names)
     for place, number in enumerate(joins):
         bits[number] = 1 << place
-    everything = [_edges(s, f) for s, f in zip(success, failure, strict=True)]
+    on_success = [p[Outcome.SUCCESS].targets for p in possible]
     return Graph(
         names=names,
         numbers=numbers,
         start=start,
-        success=success,
-        failure=failure,
+        routes=routes,
+        possible=possible,
         order=order,
         back_edges=back_edges,
         joins=joins,
         bits=tuple(bits),
-        reach=_reach(order, back_edges, everything, bits),
-        success_reach=_reach(order, back_edges, success, bits),
+        reach=_reach(order, back_edges, edges, bits),
+        success_reach=_reach(order, back_edges, on_success, bits),
     )
 
 
-def _edges(success: tuple[int, ...], failure: tuple[int, ...]) -> tuple[int, ...]:
-    return success if success == failure else tuple(dict.fromkeys(success + failure))
+def _edges(possible: dict[Outcome, Possible]) -> tuple[int, ...]:
+    success = possible[Outcome.SUCCESS].targets
+    others = possible[Outcome.FAILURE].targets + possible[Outcome.ERROR].targets
+    return tuple(dict.fromkeys(success + others)) if others and others != success else success
 
 
 def _walk(
-    start: int, success: tuple[tuple[int, ...], ...], failure: tuple[tuple[int, ...], ...]
+    start: int, edges: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[int, ...], frozenset[tuple[int, int]]]:
     """Walk depth first; return the reached tasks in topological order and the back edges."""
     unseen, open_, closed = 0, 1, 2
-    colour = bytearray(len(success))
+    colour = bytearray(len(edges))
     back_edges: set[tuple[int, int]] = set()
     finished: list[int] = []
-    stack = [(start, iter(_edges(success[start], failure[start])))]
+    stack = [(start, iter(edges[start]))]
     colour[start] = open_
     while stack:
         number, following = stack[-1]
@@ -163,7 +166,7 @@ def _walk(
                 back_edges.add((number, target))
             elif colour[target] == unseen:
                 colour[target] = open_
-                stack.append((target, iter(_edges(success[target], failure[target]))))
+                stack.append((target, iter(edges[target])))
                 break
         else:
             stack.pop()
@@ -176,12 +179,11 @@ def _walk(
 def _find_joins(
     order: tuple[int, ...],
     back_edges: frozenset[tuple[int, int]],
-    success: tuple[tuple[int, ...], ...],
-    failure: tuple[tuple[int, ...], ...],
+    edges: Sequence[tuple[int, ...]],
 ) -> tuple[int, ...]:
-    sources = [0] * len(success)
+    sources = [0] * len(edges)
     for number in order:
-        for target in _edges(success[number], failure[number]):
+        for target in edges[number]:
             if (number, target) not in back_edges:
                 sources[target] += 1
     return tuple(number for number in order if sources[number] > 1)

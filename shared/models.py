@@ -190,6 +190,8 @@ class Branch(_Table, table=True):
     iteration: int = 1
     attempt: int = 0
     """Attempts started at this visit."""
+    failed_attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Attempts at this visit that went wrong, against its retry policy."""
     previous_id: str | None = Field(default=None, sa_type=_id())
     """The task run before this one in the branch."""
     task_run_id: str | None = Field(default=None, sa_type=_id())

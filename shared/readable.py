@@ -6,7 +6,7 @@ nothing is said that would no longer be true when the other mistakes are mended.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from pydantic import JsonValue
 
@@ -106,7 +106,11 @@ def read_graph(shape: Shape, names: Names) -> ReadableGraph | None:
             conditions.append(_readable_condition({"source_task": source}, names, is_bad=True))
         else:
             conditions += [_readable_condition(listed[i], names, is_bad=is_bad) for i in indexes]
-    tasks = [TaskDefinition.model_construct(name=name) for name in (*names.first, _NOWHERE)]
+    tasks = [
+        TaskDefinition.model_construct(name=name, route=_readable_route(shape, index))
+        for name, index in names.first.items()
+    ]
+    tasks.append(TaskDefinition.model_construct(name=_NOWHERE))
     definition = FlowDefinition.model_construct(
         id="", start_task=start, tasks=tasks, conditions=conditions
     )
@@ -114,10 +118,19 @@ def read_graph(shape: Shape, names: Names) -> ReadableGraph | None:
     is_sure = not any(
         _NOWHERE in target
         for condition in conditions
-        for target in (condition.target_task_success, condition.target_task_failure)
+        for target in (
+            condition.target_task_success,
+            condition.target_task_failure,
+            condition.target_task_error,
+        )
         if isinstance(target, list)
     )
     return ReadableGraph(build_graph(definition), is_whole and is_sure)
+
+
+def _readable_route(shape: Shape, index: int) -> Literal["first", "all"]:
+    assert shape.tasks is not None
+    return "all" if text_of(shape.tasks[index], "route") == "all" else "first"
 
 
 def _readable_condition(raw: JsonValue, names: Names, *, is_bad: bool) -> Condition:
@@ -126,12 +139,17 @@ def _readable_condition(raw: JsonValue, names: Names, *, is_bad: bool) -> Condit
     outcome = Outcome.SUCCESS
     if not is_bad and fields.get("outcome") == Outcome.FAILURE:
         outcome = Outcome.FAILURE
-    success, failure = (_readable_target(fields.get(f, END), names, is_bad) for f in TARGETS)
+    success, failure = (
+        _readable_target(fields.get(field, END), names, is_bad) for field in TARGETS[:2]
+    )
+    error = fields.get("target_task_error")
     return Condition.model_construct(
         source_task=text_of(raw, "source_task") or "",
         target_task_success=success,
         target_task_failure=failure,
+        target_task_error=None if error is None else _readable_target(error, names, is_bad),
         outcome=outcome,
+        when=text_of(raw, "when"),
     )
 
 

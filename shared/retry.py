@@ -16,6 +16,8 @@ from shared.durations import Duration, format_duration
 MAX_ATTEMPTS = 1_000
 """Every attempt is a row that stays; who wants more wants a loop."""
 
+DEFAULT_MAX_DELAY_SECONDS = 60.0
+
 FailureKind = Literal["error", "timeout", "failure"]
 
 
@@ -30,8 +32,11 @@ class RetryPolicy(BaseModel):
     """Seconds before the second attempt."""
     backoff: Annotated[float, Field(ge=1, le=100, strict=False)] = 2.0
     """What the delay is multiplied by after each attempt."""
-    max_delay: Duration = 60.0
-    """Seconds that the delay grows to."""
+    max_delay: Duration = Field(
+        default_factory=lambda read: max(DEFAULT_MAX_DELAY_SECONDS, read.get("delay", 0.0))
+    )
+    """Seconds that the delay grows to: a minute, or ``delay`` where that is longer, so that
+    ``{"delay": "5m"}`` means what it says."""
     jitter: bool = True
     """Whether to draw the delay at random between 0 and its full length."""
     budget: Duration | None = None
@@ -89,12 +94,12 @@ def decide_retry(
 
 
 def _delay(policy: RetryPolicy, failed_attempts: int) -> float:
+    """Seconds of the full delay: ``min(max_delay, delay * backoff ** (failed_attempts - 1))``."""
     if policy.delay == 0:
         return 0.0
-    # Beyond this exponent every delay is at its maximum, and the power would overflow.
-    exponent = min(failed_attempts - 1, 200)
     try:
-        grown = policy.delay * policy.backoff**exponent
+        grown = policy.delay * policy.backoff ** (failed_attempts - 1)
     except OverflowError:
+        # Too large for a float is larger than any limit.
         return policy.max_delay
     return min(grown, policy.max_delay)

@@ -31,6 +31,8 @@ _KINDS = {
     "missing": ("missing_field", "is missing"),
     "string_too_short": ("empty_name", "must not be empty"),
     "string_pattern_mismatch": ("bad_characters", "must not hold control characters"),
+    "literal_error": ("wrong_value", "has a value that is not known here"),
+    "extra_forbidden": ("unknown_field", "is no field that is known here"),
     "enum": ("wrong_value", 'must be "success" or "failure"'),
 }
 
@@ -49,7 +51,7 @@ class Shape:
     """The conditions whose shape is wrong."""
 
 
-TARGETS = ("target_task_success", "target_task_failure")
+TARGETS = ("target_task_success", "target_task_failure", "target_task_error")
 """The fields of a condition that lead somewhere."""
 
 
@@ -205,5 +207,7 @@ def _explain(kind: str, context: dict[str, object]) -> tuple[str, str]:
             )
         case "less_than" | "less_than_equal":
             return "too_large", f"must be at most {limit}"
+        case "value_error":
+            return "wrong_value", f"cannot be used: {context.get('error')}"
         case _:
             return "wrong_value", "cannot be used"

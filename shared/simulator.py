@@ -46,13 +46,15 @@ def simulate(
     flow: Flow,
     outcome_of: Callable[[str, int], Outcome],
     pick: Callable[[int], int] = lambda _: 0,
+    applies: Callable[[str, int, int], bool] = lambda _task, _iteration, _number: True,
 ) -> Simulation:
     """Run ``flow``.
 
     ``outcome_of(task, iteration)`` says what a visit comes to; ``pick(n)`` which of n active
-    visits ends next, from 0.
+    visits ends next, from 0; ``applies(task, iteration, n)`` whether the ``when`` of the
+    task's n-th condition is true.
     """
-    return _Simulator(flow, outcome_of, pick).run()
+    return _Simulator(flow, outcome_of, pick, applies).run()
 
 
 class _Simulator:
@@ -61,7 +63,9 @@ class _Simulator:
         flow: Flow,
         outcome_of: Callable[[str, int], Outcome],
         pick: Callable[[int], int],
+        applies: Callable[[str, int, int], bool],
     ) -> None:
+        self._applies = applies
         self._flow = flow
         self._outcome_of = outcome_of
         self._pick = pick
@@ -72,13 +76,16 @@ class _Simulator:
         self._visits: list[SimulatedVisit] = []
         self._begun = 0
         self._failed = 0
+        self._has_failed = False
 
     def run(self) -> Simulation:
         self._begin(_Branch(self._flow.definition.start_task, "main", tracked=False))
         while self._active:
-            if self._begun > self._flow.definition.max_task_runs:
+            if self._has_failed or self._begun > self._flow.definition.max_task_runs:
                 return Simulation(tuple(self._visits), RunStatus.FAILED, None)
             self._end_visit(self._active.pop(self._pick(len(self._active))))
+        if self._has_failed:
+            return Simulation(tuple(self._visits), RunStatus.FAILED, None)
         assert not any(self._waiting.values()), "a branch waits for ever"
         assert not any(any(count) for count in self._books.values()), "the books do not close"
         outcome = Outcome.FAILURE if self._failed else Outcome.SUCCESS
@@ -93,7 +100,14 @@ class _Simulator:
         self._iterations[branch.task] = iteration
         outcome = self._outcome_of(branch.task, iteration)
         self._visits.append(SimulatedVisit(branch.task, iteration, branch.path, outcome))
-        move = self._flow.decider.move(branch.task, outcome, tracked=branch.tracked)
+        decider = self._flow.decider
+        targets = decider.choose(
+            branch.task, outcome, lambda number: self._applies(branch.task, iteration, number)
+        )
+        if targets is None:
+            self._has_failed = True
+            return
+        move = decider.move(branch.task, outcome, targets, tracked=branch.tracked)
         self._failed += move.failed
         forks = len(move.heads) > 1
         for head in move.heads:

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 Row = Any  # a named tuple of the statement's columns
 Parameters = Mapping[str, object]
@@ -26,9 +27,9 @@ _Convert = Callable[[Any], Any]
 class Statement:
     """An INSERT, UPDATE or SELECT that runs often.
 
-    ``columns`` are the columns of an INSERT. A parameter that is ``expanding`` takes a list;
-    lists are filled up to a power of two with their last value, so that a few texts serve
-    every length.
+    ``columns`` are the columns of an INSERT that its rows give. A parameter that is
+    ``expanding`` takes a list; lists are filled up to a power of two with their last value, so
+    that a few texts serve every length.
     """
 
     def __init__(self, statement: ClauseElement, *, columns: Sequence[str] | None = None) -> None:
@@ -155,11 +156,19 @@ class _Compiled:
         state = compiled.construct_expanded_state({**given, **lists})
         names = tuple(state.positiontup or state.parameters)
         converts = {**compiled._bind_processors, **state.processors}
+        # Of the columns that an INSERT does not name, those that the model has a value for.
+        defaults = {
+            column.key: column.default.arg
+            for column in (compiled.insert_prefetch if self._is_insert else ())
+            if isinstance(column.default, ScalarElementColumnDefault)
+        }
         constants: list[tuple[int, object]] = []
         asked: list[str] = []
         for place, name in enumerate(names):
             bind = binds.get(name)
-            if bind is None or bind.required or self._is_insert:
+            if name in defaults:
+                constants.append((place, defaults[name]))
+            elif bind is None or bind.required or self._is_insert:
                 asked.append(name)
             else:
                 # A member of a StrEnum is a str that drivers would have to adapt first.

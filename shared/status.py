@@ -23,12 +23,15 @@ class RunStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a task, or a whole run, came to: a result, never a breakage."""
+    """What a visit of a task, or a whole run, came to."""
 
     SUCCESS = "success"
     """The task returned ``success: true``; of a run: every branch ended after a success."""
     FAILURE = "failure"
     """The task returned ``success: false``; of a run: a branch ended after a failure."""
+    ERROR = "error"
+    """The task raised, and its attempts are used up. Of a visit only: a run whose error nobody
+    handles is ``failed``."""
 
 
 class TaskRunStatus(StrEnum):
@@ -56,7 +59,8 @@ class BranchState(StrEnum):
     """One worker holds it under a claim number. Left by the record of its step, by a release
     or by a rescue."""
     WAITING = "waiting"
-    """It waits at a join, or until a time. Left when the join is decided or the time has come."""
+    """It waits at a join, until a time, or for its next attempt. Left when the join is decided
+    or the time has come."""
     DONE = "done"
     """It ended, merged into another branch at a join, forked, or its run is over. Final."""
 

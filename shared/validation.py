@@ -153,7 +153,7 @@ def _check_size(raw: JsonValue, prefix: str, limits: Limits, findings: Findings)
 def _count_edges(condition: JsonValue) -> int:
     if not isinstance(condition, dict):
         return 1
-    found = (condition.get(f) for f in ("target_task_success", "target_task_failure"))
+    found = (condition[field] for field in TARGETS if field in condition)
     return sum(len(target) if isinstance(target, list) else 1 for target in found)
 
 

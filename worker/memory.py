@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import orjson
 
@@ -16,7 +17,13 @@ from shared.database import Database
 from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
 from shared.ids import FlowRunId
-from shared.queries.results import StoredResult, earlier_results, joined_data, task_and_data
+from shared.queries.results import (
+    StoredResult,
+    earlier_results,
+    joined_data,
+    task_and_data,
+    visit_began,
+)
 from shared.store.branches import Visit
 from shared.tasks import EarlierResult, Json
 
@@ -101,6 +108,12 @@ class Memories:
         memory.own = {}
         memory.previous, memory.joined = snapshot.previous, snapshot.joined
         memory.is_complete = True
+
+    def visit_began(self, visit: Visit) -> datetime:
+        """When the first attempt at ``visit`` was started."""
+        with self._database.read() as connection:
+            began = visit_began(connection, visit.flow_run_id, visit.task, visit.iteration)
+        return began or datetime.now(UTC)
 
     def _read(self, visit: Visit, flow: Flow) -> Memory:
         run = FlowRunId(visit.flow_run_id)

@@ -6,8 +6,10 @@ fired) becomes a branch of its own. A branch that was taken away is dropped with
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import orjson
 import structlog
@@ -32,6 +34,7 @@ from shared.tasks import EarlierResult, Json
 from shared.writer import Writer
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
+from worker.judging import Judgement, judge
 from worker.memory import Memories, Memory
 
 _log = structlog.get_logger(__name__)
@@ -187,8 +190,10 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
+        began = time.monotonic()
         result = await self._attempt(await self._execution(branch, flow))
-        recorded = await self._record(branch, flow, result)
+        judgement = await self._judge(branch, flow, result, began)
+        recorded = await self._record(branch, flow, result, judgement)
         if not recorded.accepted:
             _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
             return None
@@ -200,8 +205,9 @@ class Runner:
                 self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
             self._ringer.ring(recorded.ready, chunks=self.peers)
-        if result.kind in ("success", "failure"):
-            stored = StoredResult(result.kind == "success", result.data, None, visit.iteration)
+        if judgement.targets is not None:
+            is_success = result.kind == "success"
+            stored = StoredResult(is_success, result.data, result.error, visit.iteration)
             branch.memory.add(visit.task, stored)
         return self._spread(branch, flow, recorded.started)
 
@@ -264,22 +270,35 @@ class Runner:
             resumed=visit.resumed,
         )
 
-    async def _record(self, branch: RunningBranch, flow: Flow, result: AttemptResult) -> Recorded:
+    async def _judge(
+        self, branch: RunningBranch, flow: Flow, result: AttemptResult, began: float
+    ) -> Judgement:
+        visit = branch.visit
+        elapsed = time.monotonic() - began
+        retry = flow.tasks[visit.task].retry
+        if visit.attempt > 1 and retry is not None and retry.budget is not None:
+            first = await asyncio.to_thread(self._memories.visit_began, visit)
+            elapsed = (datetime.now(UTC) - first).total_seconds()
+        return judge(flow, visit, result, elapsed_seconds=elapsed)
+
+    async def _record(
+        self, branch: RunningBranch, flow: Flow, result: AttemptResult, judgement: Judgement
+    ) -> Recorded:
         """Record a finished visit, however long the database is away."""
-        assert result.kind != "cancelled"
         step = Step(
             visit=branch.visit,
             flow=flow,
             worker_id=self.worker_id,
-            kind=result.kind,
+            kind=judgement.kind,
+            targets=judgement.targets,
             task_types=self.task_types,
             lease_now=self._clock.now(),
             data=result.data,
             error=result.error,
             reason=result.reason,
-            wake_at=result.wake_at,
+            wake_at=judgement.wake_at,
             logs=result.logs,
-            keep=self._share(branch, flow),
+            keep=self._share(len(judgement.targets or ())),
         )
         accepted = False
         try:
@@ -305,11 +324,9 @@ class Runner:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def _share(self, branch: RunningBranch, flow: Flow) -> int:
+    def _share(self, heads: int) -> int:
         """How many heads of a fork to go on with here: a fair share, if there is room."""
-        number = flow.graph.numbers[branch.visit.task]
-        widest = max(len(flow.graph.success[number]), len(flow.graph.failure[number]))
-        return min(-(-widest // max(1, self.peers)), self.room + 1) if widest > 1 else 1
+        return min(-(-heads // max(1, self.peers)), self.room + 1) if heads > 1 else 1
 
     async def _release(self, branch: RunningBranch) -> None:
         visit = branch.visit

@@ -13,7 +13,6 @@ from api.representations import dump
 from api.resources import resources_of
 from shared.errors import Finding, InvalidDefinition
 from shared.flow import Flow
-from shared.status import Outcome
 
 router = APIRouter()
 
@@ -53,7 +52,6 @@ def _finding(finding: Finding) -> dict[str, str | None]:
 def _graph(flow: Flow) -> dict[str, object]:
     """The tasks that can be reached, and who can follow whom after which outcome."""
     graph = flow.graph
-    followers = ((Outcome.SUCCESS, graph.success), (Outcome.FAILURE, graph.failure))
     return {
         "start_task": graph.names[graph.start],
         "tasks": [
@@ -72,7 +70,7 @@ def _graph(flow: Flow) -> dict[str, object]:
                 "is_back_edge": (number, target) in graph.back_edges,
             }
             for number in graph.order
-            for outcome, following in followers
-            for target in following[number]
+            for outcome, following in graph.possible[number].items()
+            for target in following.targets
         ],
     }

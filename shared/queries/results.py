@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, select
 
@@ -78,6 +79,23 @@ def joined_data(
         .order_by(task_runs.c.task)
     )
     return {row.task: row.data for row in rows}
+
+
+def visit_began(
+    connection: Connection, flow_run_id: FlowRunId, task: str, iteration: int
+) -> datetime | None:
+    """When the first attempt at a visit was started."""
+    began: datetime | None = connection.execute(
+        select(task_runs.c.started_at)
+        .where(
+            task_runs.c.flow_run_id == flow_run_id,
+            task_runs.c.task == task,
+            task_runs.c.iteration == iteration,
+        )
+        .order_by(task_runs.c.attempt)
+        .limit(1)
+    ).scalar_one_or_none()
+    return began
 
 
 def definition_content(connection: Connection, definition_hash: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Literal
 import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from shared.decider import Head, JoinCount
+from shared.decider import Head, JoinCount, Targets
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, TaskRun
@@ -35,14 +35,18 @@ class Step:
     visit: Visit
     flow: Flow
     worker_id: WorkerId
-    kind: Literal["success", "failure", "error", "suspended"]
+    kind: Literal["success", "failure", "error", "suspended", "retry"]
+    """``retry`` is an attempt that went wrong and is followed by another one."""
     task_types: Collection[str]
     """What the worker can run: other tasks are handed over."""
     lease_now: float
+    targets: Targets | None = None
+    """Where the conditions lead; None for an error that nobody handles."""
     data: bytes | None = None
     error: bytes | None = None
     reason: str | None = None
     wake_at: datetime | None = None
+    """Of ``suspended`` and ``retry``."""
     logs: Sequence[LoggedLine] = ()
     keep: int = 1
     """Branches of a fork that this worker goes on with itself."""
@@ -74,20 +78,11 @@ class Step:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The result, where it is one."""
-        match self.kind:
-            case "success":
-                return Outcome.SUCCESS
-            case "failure":
-                return Outcome.FAILURE
-            case _:
-                return None
+        """What the visit came to, where it is over."""
+        return _OUTCOMES.get(self.kind)
 
-    @property
-    def is_counted(self) -> bool:
-        """Whether the run could pass its ``max_task_runs``."""
-        graph = self.flow.graph
-        return graph.has_cycle or len(graph.order) > self.flow.definition.max_task_runs
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
 @dataclass(slots=True)
@@ -169,6 +164,14 @@ class Books:
         """Put the branch to sleep, its task run waiting."""
         self._suspended.append({"t_id": step.visit.task_run_id})
         self._move(step, BranchState.WAITING, step.visit, wake_at=step.wake_at)
+
+    def try_again(self, step: Step) -> None:
+        """Let the branch wait for the next attempt at the same visit."""
+        self.runs[step.flow_run_id].visits += 1
+        visit = step.visit._replace(
+            task_run_id=_NO_TASK_RUN, failed_attempts=step.visit.failed_attempts + 1
+        )
+        self._move(step, BranchState.WAITING, visit, wake_at=step.wake_at)
 
     def fail(self, step: Step) -> None:
         """Note that the step's error ends the run."""
@@ -280,7 +283,8 @@ class Books:
                 "b_iteration": visit.iteration,
                 "b_attempt": visit.attempt if running or stays else 0,
                 "b_previous": visit.previous_id,
-                "b_task_run": visit.task_run_id if running or wake_at is not None else None,
+                "b_task_run": (visit.task_run_id or None) if running or wake_at else None,
+                "b_failed_attempts": visit.failed_attempts,
                 "b_joined": visit.joined_by,
                 "b_worker": step.worker_id if running else None,
                 "b_claim": step.claim,
@@ -321,7 +325,7 @@ class Books:
             limit = book.step.flow.definition.max_task_runs
             if book.error is not None:
                 self._fail(flow_run_id, book, book.error)
-            elif book.step.is_counted and visits > limit:
+            elif book.step.flow.is_counted and visits > limit:
                 self._pass_limit(flow_run_id, book, limit)
             else:
                 changed.append(self._numbers(row, book, visits))
@@ -429,6 +433,7 @@ _MOVE = Statement(
         attempt=bindparam("b_attempt"),
         previous_id=bindparam("b_previous"),
         task_run_id=bindparam("b_task_run"),
+        failed_attempts=bindparam("b_failed_attempts"),
         joined_by=bindparam("b_joined"),
         worker_id=bindparam("b_worker"),
         losses=0,

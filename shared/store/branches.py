@@ -32,6 +32,8 @@ class Visit(NamedTuple):
     previous_id: TaskRunId | None
     joined_by: TaskRunId | None
     tracked: bool
+    failed_attempts: int = 0
+    """Attempts at this visit that went wrong. Lost ones are not among them."""
     resumed: bool = False
     """It asked to be woken, and the time has come."""
 
@@ -97,8 +99,10 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
                 "b_attempt": visit.attempt,
                 "b_task_run": visit.task_run_id,
                 "b_worker": item.worker_id,
+                # Kept only by a visit that sleeps: should it be lost, it is resumed again.
+                "b_wake_at": row.wake_at if visit.resumed else None,
             }
-            for visit in visits
+            for row, visit in zip(rows, visits, strict=True)
         ],
     )
     _start_task_runs(connection, visits, item.worker_id, at)
@@ -141,6 +145,7 @@ def _begin(row: Row) -> Visit:
         previous_id=row.previous_id,
         joined_by=row.joined_by,
         tracked=row.tracked,
+        failed_attempts=row.failed_attempts,
         resumed=resumed,
     )
 
@@ -281,6 +286,8 @@ _VISIT_COLUMNS = (
     branches.c.previous_id,
     branches.c.joined_by,
     branches.c.tracked,
+    branches.c.failed_attempts,
+    branches.c.wake_at,
 )
 
 _MAY_RUN = (
@@ -341,6 +348,7 @@ _TAKE = Statement(
         claim=bindparam("b_claim"),
         attempt=bindparam("b_attempt"),
         task_run_id=bindparam("b_task_run"),
+        wake_at=bindparam("b_wake_at"),
     )
 )
 

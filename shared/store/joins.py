@@ -160,12 +160,14 @@ _UPDATE = Statement(
     )
 )
 
-# Who waits at a join has no open task run; who sleeps inside a visit has one.
+# Who waits at a join has no open task run, as who sleeps inside a visit has, and no time at
+# which it is woken, as who waits for its next attempt has.
 _AT_JOIN = (
     branches.c.flow_run_id == bindparam("w_run"),
     branches.c.task == bindparam("w_task"),
     branches.c.state == BranchState.WAITING,
     branches.c.task_run_id.is_(None),
+    branches.c.wake_at.is_(None),
 )
 
 _WAITING = Statement(
@@ -190,6 +192,7 @@ _FIRE = Statement(
         iteration=bindparam("b_iteration"),
         attempt=bindparam("b_attempt"),
         task_run_id=bindparam("b_task_run"),
+        failed_attempts=0,
         joined_by=bindparam("b_joined"),
         claim=bindparam("b_claim"),
         worker_id=bindparam("b_worker"),

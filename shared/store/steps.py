@@ -41,6 +41,8 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
         move = moves[step.branch_id]
         if step.kind == "suspended":
             books.suspend(step)
+        elif step.kind == "retry":
+            books.try_again(step)
         elif move is None:
             books.fail(step)
         else:
@@ -56,16 +58,19 @@ _REFUSED = Recorded(accepted=False)
 
 def _move(step: Step) -> Move | None:
     """What follows, by the decider; None where no rule is asked."""
-    if step.outcome is None:
+    if step.outcome is None or step.targets is None:
         return None
-    return step.flow.decider.move(step.task, step.outcome, tracked=step.tracked)
+    decider = step.flow.decider
+    return decider.move(step.task, step.outcome, step.targets, tracked=step.tracked)
 
 
 def _touches_run(step: Step, move: Move | None) -> bool:
     """Whether more than this one branch is concerned."""
     if step.kind == "suspended":
         return False
-    return move is None or len(move.heads) != 1 or bool(move.changes) or step.is_counted
+    if step.kind == "retry" or step.flow.is_counted:
+        return step.flow.is_counted
+    return move is None or len(move.heads) != 1 or bool(move.changes)
 
 
 def _fence(connection: Connection, items: Sequence[Step]) -> list[Step]:

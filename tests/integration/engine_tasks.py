@@ -1,6 +1,7 @@
 """Task types that the engine's tests run."""
 
 import asyncio
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -87,3 +88,27 @@ class Naps(BaseTask):
     async def resume(self, context: TaskContext) -> dict[str, object]:
         """Wake up."""
         return {"success": True, "data": {"woken": True}}
+
+
+class GoodAt(BaseModel):
+    """When a flaky task is good."""
+
+    attempt: int = 3
+    kind: Literal["error", "failure", "timeout"] = "error"
+
+
+class Flaky(BaseTask):
+    """Goes wrong until an attempt, in the way its params say."""
+
+    name = "flaky"
+    Params = GoodAt
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the result, or go wrong."""
+        if context.attempt >= context.params.attempt:
+            return {"success": True, "data": {"attempt": context.attempt}}
+        if context.params.kind == "timeout":
+            await asyncio.Event().wait()
+        if context.params.kind == "error":
+            raise ConnectionError("not yet")
+        return {"success": False, "data": {"attempt": context.attempt}}

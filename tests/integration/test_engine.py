@@ -3,134 +3,32 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import NoSuchExample
 from sqlalchemy import select
 
 from shared.database import upgrade
 from shared.flow import Flow, prepare_flow
-from shared.ids import BranchId, FlowRunId, new_id
-from shared.models import Branch, FlowRun, Join, TaskRun
+from shared.ids import FlowRunId
+from shared.models import Branch
 from shared.settings import Settings
 from shared.simulator import simulate
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
-from shared.store.runs import Cancel, NewRun, cancel_runs, create_runs
+from shared.store.runs import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
+from tests.integration.engine_rig import MODULE, Rig, rig
 from tests.unit.strategies import flows
 from tests.waiting import wait_until
 from worker.engine import Engine
 
 RANDOM_FLOWS = 40
-MODULE = engine_tasks.__name__
 
-
-class Rig:
-    """An engine in this process, and what its tests ask of it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    async def submit(self, definition: dict[str, Any]) -> FlowRunId:
-        """Store a run and hand its branch over, as a ring would."""
-        judged = validate_definition(definition, task_types=self.engine.registry.names())
-        assert judged.flow is not None, judged.errors
-        return await self.submit_flow(judged.flow, judged.definition_json)
-
-    async def submit_flow(self, flow: Flow, content: bytes) -> FlowRunId:
-        """The same for a flow that is known to be good."""
-        start = flow.definition.start_task
-        created = await self.engine.writer.call(
-            create_runs,
-            NewRun(
-                flow_run_id=FlowRunId(new_id()),
-                branch_id=BranchId(new_id()),
-                flow_id=flow.definition.id,
-                name="",
-                definition_hash=flow.hash,
-                definition_json=content,
-                input_json=b'{"x": 1}',
-                tags_json=b"[]",
-                start_task=start,
-                start_type=flow.tasks[start].task_type,
-                created_at=datetime.now(UTC),
-                ready_at=self.engine.clock.now(),
-            ),
-        )
-        assert created.branch_id is not None
-        await self.engine.claimer.hand_over([created.branch_id])
-        return created.flow_run_id
-
-    def run(self, run_id: FlowRunId) -> Any:
-        """The run's row."""
-        table = FlowRun.__table__
-        with self.engine.database.read() as connection:
-            return connection.execute(select(table).where(table.c.id == run_id)).one()
-
-    def tasks(self, run_id: FlowRunId) -> dict[str, Any]:
-        """The last task run of each task."""
-        table = TaskRun.__table__
-        with self.engine.database.read() as connection:
-            rows = connection.execute(
-                select(table).where(table.c.flow_run_id == run_id).order_by(table.c.id)
-            )
-            return {row.task: row for row in rows}
-
-    def visits(self, run_id: FlowRunId) -> Counter[str]:
-        """How often each task was visited."""
-        table = TaskRun.__table__
-        with self.engine.database.read() as connection:
-            query = select(table.c.task).where(table.c.flow_run_id == run_id)
-            return Counter(connection.execute(query).scalars())
-
-    async def ended(self, run_id: FlowRunId) -> Any:
-        """The run's row, once it is over; nothing of it may be left open."""
-        await wait_until(
-            lambda: self.run(run_id).status != RunStatus.RUNNING, description="the run is over"
-        )
-        branches, joins = Branch.__table__, Join.__table__
-        with self.engine.database.read() as connection:
-            open_branches = connection.execute(
-                select(branches.c.id).where(
-                    branches.c.flow_run_id == run_id, branches.c.state != BranchState.DONE
-                )
-            ).all()
-            run = self.run(run_id)
-            if run.status == RunStatus.COMPLETED:
-                counts = connection.execute(
-                    select(joins.c.upstream, joins.c.arrived, joins.c.missed).where(
-                        joins.c.flow_run_id == run_id
-                    )
-                ).all()
-                assert all(tuple(count) == (0, 0, 0) for count in counts)
-        assert open_branches == []
-        return run
-
-
-@pytest.fixture
-async def rig(database_url: str, redis_url: str) -> AsyncIterator[Rig]:
-    """A running engine."""
-    chosen = Settings(
-        database_url=database_url,
-        redis_url=redis_url,
-        task_modules=(MODULE,),
-        sweep_seconds=0.1,
-        heartbeat_seconds=0.2,
-        grace_seconds=0.2,
-    )
-    await asyncio.to_thread(upgrade, chosen)
-    engine = Engine(chosen)
-    await engine.start()
-    try:
-        yield Rig(engine)
-    finally:
-        await engine.stop()
+__all__ = ["rig"]
 
 
 def _flow(tasks: dict[str, dict[str, Any]], *edges: tuple[str, Any, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from shared.store.logs import LoggedLine, add_lines
 from shared.store.runs import Cancel, cancel_runs
 from shared.writer import Writer
 from tests.integration import log_tasks
-from tests.integration.test_engine import Rig
+from tests.integration.engine_rig import Rig
 from tests.waiting import wait_until
 from worker import journal as journal_module
 from worker.capture import CURRENT, CaptureHandler

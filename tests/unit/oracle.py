@@ -4,7 +4,7 @@ Written from the rule as users are told it, to hold the decider against. For gra
 cycles only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shared.graph import Graph
 from shared.status import Outcome
@@ -15,9 +15,17 @@ Outcomes = dict[str, Outcome]
 class Oracle:
     """One run of one graph."""
 
-    def __init__(self, graph: Graph, outcomes: Outcomes, pick: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        outcomes: Outcomes,
+        heads: Mapping[str, tuple[str, ...]],
+        pick: Callable[[int], int],
+    ) -> None:
         self._graph = graph
         self._outcomes = outcomes
+        self._heads = heads
+        """Where each task leads after its outcome."""
         self._pick = pick
         self._running: list[str] = [graph.names[graph.start]]
         self._waiting: list[str] = []
@@ -37,8 +45,8 @@ class Oracle:
     def _finish(self, task: str) -> None:
         outcome = self._outcomes[task]
         self.executed.append(task)
-        heads = self._graph.successors(task, outcome)
-        if outcome is Outcome.FAILURE:
+        heads = self._heads[task]
+        if outcome is not Outcome.SUCCESS:
             ahead = {name for head in heads for name in self._behind(head, both=True)}
             if self._forked:
                 self._missed |= self._joins_on_success_path(task) - ahead - set(heads)
@@ -70,14 +78,15 @@ class Oracle:
         pending = [task]
         while pending:
             name = pending.pop()
-            following = list(self._graph.successors(name, Outcome.SUCCESS))
-            if both:
-                following += self._graph.successors(name, Outcome.FAILURE)
-            for target in following:
+            for target in self._following(name, both=both):
                 if target not in found:
                     found.add(target)
                     pending.append(target)
         return found
+
+    def _following(self, name: str, *, both: bool) -> list[str]:
+        outcomes = Outcome if both else [Outcome.SUCCESS]
+        return [t for outcome in outcomes for t in self._graph.successors(name, outcome)]
 
     def _joins_on_success_path(self, task: str) -> set[str]:
         return {name for name in self._behind(task, both=False) if self._is_join(name)}
@@ -85,11 +94,5 @@ class Oracle:
     def _is_join(self, task: str) -> bool:
         reached = {self._graph.names[self._graph.start]}
         reached |= self._behind(self._graph.names[self._graph.start], both=True)
-        sources = {
-            name
-            for name in reached
-            if task
-            in self._graph.successors(name, Outcome.SUCCESS)
-            + self._graph.successors(name, Outcome.FAILURE)
-        }
+        sources = {name for name in reached if task in self._following(name, both=True)}
         return len(sources) > 1

@@ -85,7 +85,7 @@ def test_the_joins_behind_a_task_are_those_that_its_forward_edges_reach(flow: Fl
     for number in graph.order:
         for mask, edges in (
             (graph.reach[number], graph.edges),
-            (graph.success_reach[number], graph.success.__getitem__),
+            (graph.success_reach[number], lambda n: graph.possible[n][Outcome.SUCCESS].targets),
         ):
             forward = _forward(graph, edges)
             behind = _closure(set(forward(number)), forward)
@@ -115,7 +115,8 @@ def test_a_task_is_in_a_cycle_without_exit_when_nothing_it_leads_to_ends_or_leav
     def is_trapped(number: int) -> bool:
         behind = _closure({number}, graph.edges)
         return all(
-            graph.success[n] and graph.failure[n] and number in _closure({n}, graph.edges)
+            not any(graph.possible[n][outcome].may_end for outcome in Outcome)
+            and number in _closure({n}, graph.edges)
             for n in behind
         )
 
@@ -130,5 +131,6 @@ def test_a_task_is_in_a_cycle_without_exit_when_nothing_it_leads_to_ends_or_leav
 def test_successors_are_told_by_name(flow: Flow) -> None:
     graph = flow.graph
     for number, name in enumerate(graph.names):
-        success = tuple(graph.names[n] for n in graph.success[number])
-        assert graph.successors(name, Outcome.SUCCESS) == success
+        for outcome in Outcome:
+            told = tuple(graph.names[n] for n in graph.possible[number][outcome].targets)
+            assert graph.successors(name, outcome) == told

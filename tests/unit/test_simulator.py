@@ -1,18 +1,11 @@
 """Simulated runs of flows whose course is known, and of random ones against the oracle."""
 
-import random
-from collections import Counter
 from typing import Any
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shared.definition import FlowDefinition
 from shared.flow import Flow, prepare_flow
 from shared.simulator import Simulation, simulate
 from shared.status import Outcome, RunStatus
-from tests.unit.oracle import Oracle
-from tests.unit.strategies import flows
 
 SUCCESS, FAILURE = Outcome.SUCCESS, Outcome.FAILURE
 
@@ -95,15 +88,3 @@ def test_a_loop_that_does_not_end_fails_at_the_limit() -> None:
     assert run.status is RunStatus.FAILED
     assert run.outcome is None
     assert len(run.visits) == 5
-
-
-@settings(deadline=None)
-@given(flow=flows(), seed=st.integers(0, 2**32))
-def test_a_run_is_what_the_oracle_says(flow: Flow, seed: int) -> None:
-    chosen = random.Random(seed)
-    outcomes = {name: chosen.choice((SUCCESS, SUCCESS, FAILURE)) for name in flow.tasks}
-    oracle = Oracle(flow.graph, outcomes, chosen.randrange)
-    oracle.run()
-    run = simulate(flow, lambda task, _: outcomes[task], chosen.randrange)
-    assert Counter(_tasks(run)) == Counter(oracle.executed)
-    assert run.outcome is (FAILURE if oracle.has_failure else SUCCESS)

@@ -70,7 +70,7 @@ def test_a_good_definition_has_no_finding() -> None:
         (_flow(tasks=[{"name": "fetch", "type": "noop", "nme": 1}]), "/flow/tasks/0/nme",
          "unknown_field"),
         (_flow(tasks=[{"name": "fetch", "type": "noop", "timeout": -1}]),
-         "/flow/tasks/0/timeout", "too_small"),
+         "/flow/tasks/0/timeout", "wrong_value"),
         (_flow(tasks=[{"name": "fetch", "type": "noop"}, {"name": "fetch", "type": "noop"},
                       {"name": "store", "type": "noop"}]),
          "/flow/tasks/1/name", "duplicate_name"),
@@ -192,7 +192,7 @@ _NOOP = {"type": "noop"}
     ("flow", "pointer", "code"),
     [
         (_flow(tasks=[{"name": "fetch", **_NOOP, "timeout": "x"}, {"name": "store", **_NOOP}]),
-         "/flow/tasks/0/timeout", "wrong_type"),
+         "/flow/tasks/0/timeout", "wrong_value"),
         (_flow(tasks=[{"nme": "fetch", **_NOOP, "name": 5}, {"name": "store", **_NOOP}]),
          "/flow/tasks/0/name", "wrong_type"),
         (_flow(tasks=[{"name": "fetch", "typ": "noop"}, {"name": "store", **_NOOP}]),
