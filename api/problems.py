@@ -194,13 +194,16 @@ def _document(
     return content
 
 
-def _finding(finding: Finding) -> dict[str, str | None]:
-    return {
+def _finding(finding: Finding) -> dict[str, str | int | None]:
+    told: dict[str, str | int | None] = {
         "pointer": _cut(finding.pointer),
         "code": finding.code,
         "message": _cut(finding.message),
         "suggestion": None if finding.suggestion is None else _cut(finding.suggestion),
     }
+    if finding.offset is not None:
+        told["offset"] = finding.offset
+    return told
 
 
 def _cut(text: str) -> str:

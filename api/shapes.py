@@ -148,6 +148,8 @@ class Finding(_Shape):
     code: str
     message: str
     suggestion: str | None
+    offset: int = 0
+    """Where in the string, in characters, for a finding about an expression; else left out."""
 
 
 class GraphTask(_Shape):

@@ -10,18 +10,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
+from pydantic import JsonValue
 
 from api.bodies import LARGE_BYTES
 from api.recent import Recent
 from api.refusals import RefusedDefinition
 from api.worker_view import WorkerView
 from shared.documents import parse_document
+from shared.errors import InvalidDefinition
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, new_id
+from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.settings import Settings
 from shared.store.runs import NewRun
-from shared.validation import Limits, Submission, Validated, split_submission, validate_definition
+from shared.validation import (
+    MAX_FINDINGS,
+    Limits,
+    Submission,
+    Validated,
+    split_submission,
+    validate_definition,
+)
 
 _KEPT_BODIES_BYTES = 4_000_000
 _KEPT_DEFINITIONS_BYTES = 8_000_000
@@ -40,6 +50,7 @@ class PreparedDefinition:
     tags_json: bytes
     start_task: str
     start_type: str
+    input_schema: JsonValue
     task_types: frozenset[str]
     """The types under which it was found valid."""
 
@@ -142,6 +153,9 @@ class Submissions:
                 raise RefusedDefinition(validated.errors, validated.error_count)
             definition = _prepare_definition(validated.flow, validated.definition_json, types)
             self._definitions.add(key, definition, len(definition.json) + _OWN_WEIGHT)
+        wrong = check_input(definition.input_schema, submission.input, MAX_FINDINGS)
+        if wrong:
+            raise InvalidDefinition(wrong)
         return PreparedRun(definition, orjson.dumps(submission.input))
 
     def _split(self, body: bytes) -> Submission:
@@ -170,5 +184,6 @@ def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> Pr
         tags_json=orjson.dumps(definition.tags),
         start_task=definition.start_task,
         start_type=flow.tasks[definition.start_task].task_type,
+        input_schema=definition.input_schema,
         task_types=types,
     )

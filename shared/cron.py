@@ -13,7 +13,7 @@ What a change of the clocks does to a cron expression is what Debian's cron does
   whenever the clock shows a time that fits, never at times that are skipped, and again at
   times that come again.
 
-``cronsim`` walks the wall clock here, and never sees a time zone: given one, its version 2.7
+``cronsim`` walks the wall clock here, and never sees a time zone: given one, its version 2.8
 leaves ticks out where clocks change by half an hour (Lord Howe Island) and, asked within the
 second pass of a repeated hour, answers with a tick of the first. This module reads no clock;
 the rules of the time zones are data, read once from ``tzdata``.
@@ -123,7 +123,7 @@ def _read_cron(expression: object, time_zone: object) -> Cron:
     cron = Cron(" ".join(fields), _read_time_zone(time_zone))
     try:
         # A leap day that must be a Sunday comes within 40 years; cronsim looks 50 years ahead.
-        fires = next(_walls(cron, datetime(2000, 1, 1)), None) is not None
+        fires = next(_walls(cron, EPOCH.replace(tzinfo=None)), None) is not None
     except CronSimError as error:
         raise InvalidSchedule("cron", f"cannot be read: {str(error).lower()}") from error
     if not fires:
@@ -232,9 +232,8 @@ def newest_tick(schedule: Schedule, after: datetime, until: datetime) -> datetim
         middle = newest + (end - newest) / 2
         tick = next_tick(schedule, middle)
         if tick is None or tick > until:
-            # No tick lies between the middle and the end.
-            end = middle
-            newest = following if following <= middle else newest
+            # No tick lies between the middle and the end, so the following one does before.
+            end, newest = middle, following
         else:
             newest = tick
 
@@ -273,7 +272,7 @@ def _next_in_first_pass(
         if behind > wall:
             break
         again = behind.replace(tzinfo=zone, fold=1).astimezone(UTC)
-        if again > after and len(_instants(cron, zone, behind)) > 1:
+        if again > after:
             return again if ahead is None else min(again, ahead)
     return ahead
 

@@ -57,7 +57,7 @@ class TaskDefinition(_Strict):
     type: Name | None = None
     """The registered task type that does the work."""
     params: dict[str, JsonValue] | None = None
-    """JSON handed to the task as its parameters."""
+    """JSON handed to the task as its parameters; any string in it may hold ``${expression}``."""
     timeout: Annotated[Duration, Field(gt=0)] | None = None
     """Seconds that one attempt may take."""
     retry: RetryPolicy | None = None
@@ -113,6 +113,10 @@ class FlowDefinition(_Strict):
         None
     )
     tags: list[Name] = Field(default_factory=list, max_length=MAX_TAGS)
+    input_schema: dict[str, JsonValue] | bool | None = None
+    """JSON Schema (2020-12) of what a run may be started with."""
+    output: JsonValue = None
+    """JSON with expressions; the data of the last task where it is not given."""
     max_task_runs: Annotated[int, Field(ge=1, le=10_000_000)] = DEFAULT_MAX_TASK_RUNS
     """Task runs that one run may hold before it fails."""
 

@@ -158,21 +158,42 @@ def escape(token: str) -> str:
     return token.replace("~", "~0").replace("/", "~1")
 
 
-def locate(body: bytes, pointer: str) -> tuple[int, int] | None:
+def locate(body: bytes, pointer: str, within: int | None = None) -> tuple[int, int] | None:
     """The line and column, from 1 and in characters, of the value that ``pointer`` names.
 
-    For a document that :func:`parse_document` accepts; None where there is no such value.
+    ``within`` is a character of the value, where that is a string. For a document that
+    :func:`parse_document` accepts; None where there is no such value.
     """
     text = body.decode(errors="replace")
     offset = _Scanner(text).find([_unescape(token) for token in pointer.split("/")[1:]])
     if offset is None:
         return None
+    if within is not None and text[offset] == '"':
+        offset = _offset_in_string(text, offset + 1, within)
     line_start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, offset) + 1, offset - line_start + 1
 
 
 def _unescape(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
+
+
+_ESCAPED_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+def _offset_in_string(text: str, start: int, characters: int) -> int:
+    """Where the character stands in the text, whatever is written as an escape before it."""
+    offset = start
+    for _ in range(characters):
+        if text[offset] == '"':
+            break
+        if text[offset] != "\\":
+            offset += 1
+        elif pair := _ESCAPED_PAIR.match(text, offset):
+            offset = pair.end()
+        else:
+            offset += 6 if text[offset + 1] == "u" else 2
+    return offset
 
 
 class _Scanner:

@@ -8,6 +8,7 @@ length. A rate is a number of times in a duration: ``"100/m"``, ``"10/30s"``.
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -80,14 +81,15 @@ def _add_up(parts: list[tuple[float, str]]) -> float:
         # The unit is not repeated: it may be anything that a client sends.
         raise InvalidDuration(f"{_FORM}: the units are w, d, h, m, s and ms")
     sizes = [_SECONDS[unit] for _, unit in parts]
-    if any(size <= following for size, following in zip(sizes, sizes[1:], strict=False)):
+    if any(size <= following for size, following in pairwise(sizes)):
         raise InvalidDuration("must name each unit once, the largest first")
     return math.fsum(number * size for (number, _), size in zip(parts, sizes, strict=True))
 
 
 def format_duration(seconds: float) -> str:
     """``seconds`` for a sentence, at most two units of it: ``1 h 30 min``, ``4 s``, ``250 ms``."""
-    if seconds < 1:
+    # Just under a unit, three digits would be rounded up to what reads as 1e+03 ms, or 60 s.
+    if seconds < 0.999:
         return f"{seconds * 1000:.3g} ms" if seconds >= 0.001 else "0 s"
     if seconds < 59.95:
         return f"{seconds:.3g} s"

@@ -68,6 +68,8 @@ class Finding:
     """One sentence for a person. Never echoes more than a name of the input."""
     suggestion: str | None = None
     """What was probably meant, where we can tell."""
+    offset: int | None = None
+    """Where in the string, in characters, for a finding about an expression in it."""
 
 
 class InvalidDefinition(InvalidInput):

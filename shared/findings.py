@@ -31,12 +31,19 @@ class Findings:
         """Whether further errors are only counted."""
         return len(self.errors) >= self._most
 
-    def error(self, pointer: str, code: str, message: str, suggestion: str | None = None) -> None:
+    def error(
+        self,
+        pointer: str,
+        code: str,
+        message: str,
+        suggestion: str | None = None,
+        offset: int | None = None,
+    ) -> None:
         """Note an error."""
         self.error_count += 1
         if not self.is_full:
             self._places.add(pointer)
-            self.errors.append(Finding(_short(pointer, 500), code, message, suggestion))
+            self.errors.append(Finding(_short(pointer, 500), code, message, suggestion, offset))
 
     def count(self, errors: int) -> None:
         """Note that there are so many more errors, which are not told one by one."""
@@ -46,17 +53,25 @@ class Findings:
         """Whether an error was told of this very place: a mistake is told once."""
         return pointer in self._places
 
-    def warning(self, pointer: str, code: str, message: str) -> None:
+    def warning(self, pointer: str, code: str, message: str, offset: int | None = None) -> None:
         """Note a warning."""
         if len(self.warnings) < self._most:
-            self.warnings.append(Finding(_short(pointer, 500), code, message))
+            self.warnings.append(Finding(_short(pointer, 500), code, message, None, offset))
 
-    def unknown(self, pointer: str, code: str, what: str, name: str, known: Iterable[str]) -> None:
+    def unknown(
+        self,
+        pointer: str,
+        code: str,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        offset: int | None = None,
+    ) -> None:
         """Note a name that means nothing, with the nearest one that does.
 
         Nothing is noted where the name itself was found wrong.
         """
-        if self.has_error_at(pointer):
+        if offset is None and self.has_error_at(pointer):
             return
         if self.is_full:
             self.error_count += 1
@@ -67,6 +82,7 @@ class Findings:
             code,
             f"there is no {what} {quoted(name)}",
             f"did you mean {' or '.join(quoted(n) for n in nearest)}?" if nearest else None,
+            offset,
         )
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shared.dataflow import DataFlow, read_data_flow
 from shared.decider import Decider
 from shared.definition import FlowDefinition, TaskDefinition
 from shared.graph import Graph, build_graph
@@ -23,6 +24,7 @@ class Flow:
     graph: Graph
     decider: Decider
     tasks: dict[str, TaskDefinition]
+    data: DataFlow
     is_counted: bool
     """Whether a run could pass its ``max_task_runs``, so that its task runs must be counted."""
 
@@ -41,6 +43,7 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         graph=graph,
         decider=Decider(graph),
         tasks={task.name: task for task in definition.tasks},
+        data=read_data_flow(definition),
         is_counted=graph.has_cycle or _most_attempts(definition) > definition.max_task_runs,
     )
 

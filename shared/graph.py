@@ -87,6 +87,42 @@ class Graph:
                 pending.extend(sources[number])
         return frozenset(self.names[number] for number in found)
 
+    def known_before(self, wanted: Sequence[str]) -> tuple[tuple[Mask, Mask], ...]:
+        """Which of ``wanted`` can, and which surely have, run before each task.
+
+        Two sets a task, a bit for each of ``wanted``. What surely ran is told on the safe
+        side: where branches of a fork meet, all of them count as having come.
+        """
+        bits = [0] * len(self.names)
+        for place, name in enumerate(wanted):
+            bits[self.numbers[name]] = 1 << place
+        sources = _sources(self)
+        can = [0] * len(self.names)
+        for component in _components(self):
+            inside = set(component)
+            mask = 0
+            for number in component:
+                for source in sources[number]:
+                    mask |= bits[source] if source in inside else can[source] | bits[source]
+            for number in component:
+                can[number] = mask
+        surely = self._surely_before(bits, sources)
+        return tuple(zip(can, surely, strict=True))
+
+    def _surely_before(self, bits: Sequence[Mask], sources: Sequence[Sequence[int]]) -> list[Mask]:
+        surely = [0] * len(self.names)
+        for number in self.order:
+            masks = [
+                surely[source] | bits[source]
+                for source in sources[number]
+                if (source, number) not in self.back_edges
+            ]
+            together = 0 if self.bits[number] else -1
+            for mask in masks:
+                together = together | mask if self.bits[number] else together & mask
+            surely[number] = together if masks else 0
+        return surely
+
     def cycles_without_exit(self) -> list[list[str]]:
         """The groups of tasks that a branch can get into and never leave."""
         return [

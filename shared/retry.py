@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.durations import Duration, format_duration
+from shared.durations import Duration, format_duration, parse_duration
+from shared.errors import InvalidDuration
 
 MAX_ATTEMPTS = 1_000
 """Every attempt is a row that stays; who wants more wants a loop."""
@@ -32,11 +33,8 @@ class RetryPolicy(BaseModel):
     """Seconds before the second attempt."""
     backoff: Annotated[float, Field(ge=1, le=100, strict=False)] = 2.0
     """What the delay is multiplied by after each attempt."""
-    max_delay: Duration = Field(
-        default_factory=lambda read: max(DEFAULT_MAX_DELAY_SECONDS, read.get("delay", 0.0))
-    )
-    """Seconds that the delay grows to: a minute, or ``delay`` where that is longer, so that
-    ``{"delay": "5m"}`` means what it says."""
+    max_delay: Duration = DEFAULT_MAX_DELAY_SECONDS
+    """Seconds that the delay grows to; by default never less than ``delay``."""
     jitter: bool = True
     """Whether to draw the delay at random between 0 and its full length."""
     budget: Duration | None = None
@@ -46,11 +44,19 @@ class RetryPolicy(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_number(cls, value: object) -> object:
-        """A plain number is ``max_attempts``."""
+    def _fill_in(cls, value: object) -> object:
+        """A plain number is ``max_attempts``; ``{"delay": "5m"}`` means five minutes, not the
+        minute that would be the limit without being asked for."""
         if isinstance(value, int) and not isinstance(value, bool):
             return {"max_attempts": value}
-        return value
+        if not isinstance(value, dict) or "delay" not in value or "max_delay" in value:
+            return value
+        try:
+            delay = parse_duration(value["delay"])
+        except InvalidDuration:
+            # Told by the field itself.
+            return value
+        return {**value, "max_delay": max(delay, DEFAULT_MAX_DELAY_SECONDS)}
 
 
 @dataclass(frozen=True, slots=True)

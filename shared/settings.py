@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     queue_name: str = "flow-manager"
     """The Redis key of the doorbell; several installations may share one Redis."""
 
+    secrets: dict[str, SecretStr] = Field(default={})
+    """What ``${secrets.NAME}`` stands for, as a JSON object. Only workers need it; the values
+    are never stored or logged."""
+
     # Requests
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
     """A body over it is refused before it is read. 10,000 described tasks take some 2 MB."""

@@ -31,7 +31,6 @@ _KINDS = {
     "missing": ("missing_field", "is missing"),
     "string_too_short": ("empty_name", "must not be empty"),
     "string_pattern_mismatch": ("bad_characters", "must not hold control characters"),
-    "literal_error": ("wrong_value", "has a value that is not known here"),
     "extra_forbidden": ("unknown_field", "is no field that is known here"),
     "enum": ("wrong_value", 'must be "success" or "failure"'),
 }
@@ -49,6 +48,8 @@ class Shape:
     conditions: Sequence[JsonValue] | None
     bad_conditions: frozenset[int]
     """The conditions whose shape is wrong."""
+    output: JsonValue = None
+    input_schema: JsonValue = None
 
 
 TARGETS = ("target_task_success", "target_task_failure", "target_task_error")
@@ -74,7 +75,15 @@ def read_definition(raw: JsonValue, prefix: str, findings: Findings) -> Shape:
     definition = None
     if flow is not None and not findings.errors:
         definition = flow.model_copy(update={"tasks": tasks, "conditions": conditions})
-    return Shape(definition, text_of(raw, "start_task"), listed[0], listed[1], bad)
+    return Shape(
+        definition,
+        text_of(raw, "start_task"),
+        listed[0],
+        listed[1],
+        bad,
+        raw.get("output"),
+        raw.get("input_schema"),
+    )
 
 
 def text_of(item: JsonValue, field: str) -> str | None:
@@ -162,7 +171,8 @@ def _translate(error: ValidationError, pointer: str, findings: Findings) -> None
     for one in sorted(found, key=lambda one: (one["type"] == "string_type", -len(one["loc"]))):
         path = [part for part in one["loc"] if not _is_alternative(part)]
         where = pointer + "".join(f"/{escape(str(part))}" for part in path)
-        field = str(path[0]) if path else ""
+        fields = [part for part in path if isinstance(part, str)]
+        field = fields[-1] if fields else ""
         if where in said or any(place.startswith(f"{where}/") for place in said):
             continue
         said.add(where)
@@ -207,7 +217,9 @@ def _explain(kind: str, context: dict[str, object]) -> tuple[str, str]:
             )
         case "less_than" | "less_than_equal":
             return "too_large", f"must be at most {limit}"
+        case "literal_error":
+            return "wrong_value", f"must be {context.get('expected')}"
         case "value_error":
-            return "wrong_value", f"cannot be used: {context.get('error')}"
+            return "wrong_value", str(context.get("error"))
         case _:
             return "wrong_value", "cannot be used"

@@ -109,7 +109,12 @@ class _Compiled:
         assert isinstance(compiled, SQLCompiler)
         self._compiled = compiled
         self._is_insert = columns is not None
-        self._lists = sorted(bind.key for bind in compiled.bind_names if bind.expanding)
+        self._lists = {
+            name: None if bind.required else [str(value) for value in bind.effective_value or ()]
+            for bind, name in compiled.bind_names.items()
+            if bind.expanding
+        }
+        """The parameters that are lists, with what the statement itself gives them."""
         self._texts: dict[tuple[int, ...], _Text] = {}
         entries = compiled._result_columns
         names = [e.keyname for e in entries]
@@ -130,7 +135,10 @@ class _Compiled:
         """The text for these parameters, and every single value by its name."""
         if not self._lists:
             return self.text({}), parameters
-        lists = {name: _filled_up(parameters[name]) for name in self._lists}
+        lists = {
+            name: _filled_up(parameters[name] if given is None else given)
+            for name, given in self._lists.items()
+        }
         text = self.text(lists)
         values = dict(parameters)
         for name, items in lists.items():

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     RETURNED_FAILURE = "returned_failure"
     RAISED = "raised"
     TIMED_OUT = "timed_out"
+    EXPRESSION_FAILED = "expression_failed"
     RUN_CANCELLED = "run_cancelled"
     SIBLING_FAILED = "sibling_failed"
     WORKER_LOST = "worker_lost"

@@ -17,7 +17,9 @@ from shared.errors import Finding, InvalidDefinition
 from shared.findings import Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
 from shared.graph import Graph
+from shared.input_schema import check_input_schema
 from shared.readable import Names, has_unknown_field, read_graph, read_names
+from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
 
@@ -98,14 +100,16 @@ def validate_definition(
     content = b""
     if not findings.errors:
         shape = read_definition(raw, prefix, findings)
+        uses: list[Use] = []
         if not findings.is_full:
-            _check_parts(shape, prefix, task_types, findings)
+            uses = _check_parts(shape, prefix, task_types, findings)
         if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
             flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())
             indexes = range(len(flow.graph.names))
             _check_cycles(flow.graph, indexes, prefix, findings)
             _check_reach(flow.graph, indexes, prefix, findings)
+            check_order(uses, flow.graph, findings)
         elif not findings.is_full:
             _check_what_is_sure(shape, prefix, findings)
     return Validated(
@@ -119,14 +123,15 @@ def validate_definition(
 
 def _check_parts(
     shape: Shape, prefix: str, task_types: Collection[str] | None, findings: Findings
-) -> None:
-    """All checks that need no graph."""
+) -> list[Use]:
+    """All checks that need no graph; what is named by expressions, for the one that does."""
     names = read_names(shape.tasks)
     _check_names(shape, names, prefix, findings)
     _check_conditions(shape, names, prefix, findings)
     if task_types is not None:
         _check_types(shape, prefix, task_types, findings)
-    _check_params(shape, prefix, findings)
+    check_input_schema(shape.input_schema, f"{prefix}/input_schema", findings)
+    return check_expressions(shape, names, prefix, findings)
 
 
 def _check_size(raw: JsonValue, prefix: str, limits: Limits, findings: Findings) -> None:
@@ -254,30 +259,6 @@ def _check_types(
             task_type,
             known,
         )
-
-
-def _check_params(shape: Shape, prefix: str, findings: Findings) -> None:
-    for index, task in enumerate(shape.tasks or ()):
-        params = task.get("params") if isinstance(task, dict) else None
-        if isinstance(params, dict) and params and _holds_expression(params):
-            findings.error(
-                f"{prefix}/tasks/{index}/params",
-                "unsupported_expression",
-                "${...} in params is reserved for expressions, which this version cannot run",
-            )
-
-
-def _holds_expression(params: JsonValue) -> bool:
-    pending = [params]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str) and "${" in value:
-            return True
-        if isinstance(value, dict):
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-    return False
 
 
 def _check_cycles(graph: Graph, indexes: Sequence[int], prefix: str, findings: Findings) -> None:

@@ -61,7 +61,8 @@ def _delay_before_next(
 ) -> float | None:
     """Seconds until the next attempt; None where there is none."""
     policy = flow.tasks[visit.task].retry
-    if policy is None:
+    if policy is None or reason == Reason.EXPRESSION_FAILED:
+        # The same expression says the same again.
         return None
     what: FailureKind = "timeout" if reason == Reason.TIMED_OUT else kind
     decision = decide_retry(

@@ -28,6 +28,7 @@ from shared.store.branches import Visit
 from shared.tasks import EarlierResult, Json
 
 _KEPT_SNAPSHOTS = 256
+_Key = tuple[str, str | None, frozenset[str] | None]
 
 
 @dataclass(slots=True)
@@ -42,7 +43,9 @@ class Memory:
     joined: Mapping[str, bytes | None] | None = None
     """Instead of ``previous``, at a join that merged several branches."""
     is_complete: bool = True
-    """False while it must still be read."""
+    """False while there is more to read than :attr:`read`."""
+    read: frozenset[str] | None = None
+    """The tasks whose results were read although others were not; None before any reading."""
 
     def add(self, task: str, result: StoredResult) -> None:
         """Remember what the branch's last visit came to."""
@@ -85,16 +88,23 @@ class Memories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._snapshots: OrderedDict[tuple[str, str | None], asyncio.Future[Memory]] = OrderedDict()
+        self._snapshots: OrderedDict[_Key, asyncio.Future[Memory]] = OrderedDict()
 
-    async def complete(self, memory: Memory, visit: Visit, flow: Flow) -> None:
-        """Read what is missing from ``memory`` for ``visit``."""
+    async def complete(
+        self, memory: Memory, visit: Visit, flow: Flow, only: frozenset[str] | None = None
+    ) -> None:
+        """Read what is missing from ``memory`` for ``visit``: everything, or ``only`` the
+        results of those tasks, and in any case what came before it."""
         if memory.is_complete:
             return
-        key = (visit.previous_id or visit.flow_run_id, visit.joined_by)
+        if only is not None and memory.read is not None:
+            if only <= memory.read:
+                return
+            only |= memory.read
+        key = (visit.previous_id or visit.flow_run_id, visit.joined_by, only)
         reading = self._snapshots.get(key)
         if reading is None:
-            reading = asyncio.ensure_future(asyncio.to_thread(self._read, visit, flow))
+            reading = asyncio.ensure_future(asyncio.to_thread(self._read, visit, flow, only))
             self._snapshots[key] = reading
             if len(self._snapshots) > _KEPT_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
@@ -105,9 +115,9 @@ class Memories:
             self._snapshots.pop(key, None)
             raise
         memory.before = snapshot.before
-        memory.own = {}
         memory.previous, memory.joined = snapshot.previous, snapshot.joined
-        memory.is_complete = True
+        memory.is_complete = only is None
+        memory.read = only
 
     def visit_began(self, visit: Visit) -> datetime:
         """When the first attempt at ``visit`` was started."""
@@ -115,7 +125,7 @@ class Memories:
             began = visit_began(connection, visit.flow_run_id, visit.task, visit.iteration)
         return began or datetime.now(UTC)
 
-    def _read(self, visit: Visit, flow: Flow) -> Memory:
+    def _read(self, visit: Visit, flow: Flow, only: frozenset[str] | None) -> Memory:
         run = FlowRunId(visit.flow_run_id)
         memory = Memory()
         with self._database.read() as connection:
@@ -131,6 +141,8 @@ class Memories:
                 before = flow.graph.ancestors(visit.task)
                 if len(joined) > 1:
                     memory.joined = joined
+            if only is not None:
+                before &= only
             memory.before = earlier_results(connection, run, before) if before else {}
         return memory
 

@@ -6,12 +6,9 @@ fired) becomes a branch of its own. A branch that was taken away is dropped with
 """
 
 import asyncio
-import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
-import orjson
 import structlog
 
 from shared.collector import keep_from_collector
@@ -22,7 +19,7 @@ from shared.events import Publisher
 from shared.flow import Flow, FlowCache, prepare_flow
 from shared.ids import BranchId, WorkerId
 from shared.lease_clock import LeaseClock
-from shared.queries.results import StoredResult, definition_content
+from shared.queries.results import definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
@@ -30,12 +27,12 @@ from shared.status import RunStatus
 from shared.store.books import Recorded, Step
 from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
 from shared.store.steps import record_steps
-from shared.tasks import EarlierResult, Json
 from shared.writer import Writer
-from worker.execution import AttemptResult, Execution, Executor
+from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
-from worker.judging import Judgement, judge
+from worker.judging import Judgement
 from worker.memory import Memories, Memory
+from worker.visits import Visits, stored_result
 
 _log = structlog.get_logger(__name__)
 
@@ -91,7 +88,7 @@ class Runner:
         self._executor = Executor(registry, settings)
         self.journal = Journal(self._executor.captured, writer, settings)
         """What the attempts log and no record takes along."""
-        self._memories = Memories(database)
+        self._visits = Visits(self._executor, self.journal, Memories(database), registry, settings)
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
@@ -190,9 +187,7 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
-        began = time.monotonic()
-        result = await self._attempt(await self._execution(branch, flow))
-        judgement = await self._judge(branch, flow, result, began)
+        result, judgement = await self._visits.make(visit, branch.run, flow, branch.memory)
         recorded = await self._record(branch, flow, result, judgement)
         if not recorded.accepted:
             _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
@@ -206,19 +201,8 @@ class Runner:
         if recorded.ready:
             self._ringer.ring(recorded.ready, chunks=self.peers)
         if judgement.targets is not None:
-            is_success = result.kind == "success"
-            stored = StoredResult(is_success, result.data, result.error, visit.iteration)
-            branch.memory.add(visit.task, stored)
+            branch.memory.add(visit.task, stored_result(result, visit))
         return self._spread(branch, flow, recorded.started)
-
-    async def _attempt(self, execution: Execution) -> AttemptResult:
-        try:
-            return await self._executor.execute(execution)
-        except asyncio.CancelledError as stopped:
-            # Nobody records a stopped attempt; what it logged is kept all the same.
-            if stopped.args and isinstance(cancelled := stopped.args[0], AttemptResult):
-                self.journal.keep(cancelled.logs)
-            raise
 
     def _spread(self, branch: RunningBranch, flow: Flow, started: Iterable[Visit]) -> Visit | None:
         """Run what a step began; the visit with which its own branch goes on is returned."""
@@ -237,6 +221,7 @@ class Runner:
                     before=before,
                     previous=branch.memory.previous,
                     is_complete=branch.memory.is_complete,
+                    read=branch.memory.read,
                 )
             if here is branch:
                 branch.memory = memory
@@ -244,42 +229,6 @@ class Runner:
             else:
                 self._run(RunningBranch(visit, branch.run, flow, memory))
         return going_on
-
-    async def _execution(self, branch: RunningBranch, flow: Flow) -> Execution:
-        visit, task = branch.visit, flow.tasks[branch.visit.task]
-        tasks: Mapping[str, EarlierResult] = {}
-        previous: Json = None
-        if self._registry.get(visit.task_type).needs_results:
-            await self._memories.complete(branch.memory, visit, flow)
-            tasks, previous = branch.memory.results(), branch.memory.previous_json()
-        return Execution(
-            task_type=visit.task_type,
-            name=visit.task,
-            params=task.params,
-            input=_load(branch.run.input),
-            tasks=tasks,
-            previous=previous,
-            run_id=visit.flow_run_id,
-            task_run_id=visit.task_run_id,
-            flow_id=branch.run.flow_id,
-            branch=visit.path,
-            attempt=visit.attempt,
-            iteration=visit.iteration,
-            idempotency_key=f"{visit.flow_run_id}:{visit.task}:{visit.iteration}",
-            timeout_seconds=task.timeout,
-            resumed=visit.resumed,
-        )
-
-    async def _judge(
-        self, branch: RunningBranch, flow: Flow, result: AttemptResult, began: float
-    ) -> Judgement:
-        visit = branch.visit
-        elapsed = time.monotonic() - began
-        retry = flow.tasks[visit.task].retry
-        if visit.attempt > 1 and retry is not None and retry.budget is not None:
-            first = await asyncio.to_thread(self._memories.visit_began, visit)
-            elapsed = (datetime.now(UTC) - first).total_seconds()
-        return judge(flow, visit, result, elapsed_seconds=elapsed)
 
     async def _record(
         self, branch: RunningBranch, flow: Flow, result: AttemptResult, judgement: Judgement
@@ -357,7 +306,3 @@ class Runner:
         if len(flow.tasks) > _LARGE_FLOW:
             keep_from_collector()
         return flow
-
-
-def _load(data: bytes | None) -> Json:
-    return None if data is None else orjson.loads(data)

@@ -40,13 +40,16 @@ def _verdict(errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow 
     )
 
 
-def _finding(finding: Finding) -> dict[str, str | None]:
-    return {
+def _finding(finding: Finding) -> dict[str, str | int | None]:
+    told: dict[str, str | int | None] = {
         "pointer": finding.pointer,
         "code": finding.code,
         "message": finding.message,
         "suggestion": finding.suggestion,
     }
+    if finding.offset is not None:
+        told["offset"] = finding.offset
+    return told
 
 
 def _graph(flow: Flow) -> dict[str, object]:

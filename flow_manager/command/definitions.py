@@ -84,7 +84,7 @@ def describe(file: Path, body: bytes, finding: "Finding", pointer: str, severity
     """A finding in one line that editors can jump to."""
     from shared.documents import locate
 
-    place = locate(body, pointer)
+    place = locate(body, pointer, finding.offset)
     where = f"{file}:{place[0]}:{place[1]}" if place else f"{file} {pointer}".rstrip()
     hint = f" (did you mean {finding.suggestion!r}?)" if finding.suggestion else ""
     return f"{where}: {severity}: {finding.message}{hint} [{finding.code}]"
@@ -127,11 +127,12 @@ def _print_as_json(body: bytes, is_valid: bool, findings: "list[tuple[Finding, s
 
     rows = []
     for finding, severity in findings:
-        line, column = locate(body, finding.pointer) or (None, None)
+        line, column = locate(body, finding.pointer, finding.offset) or (None, None)
         rows.append(
             {
                 "severity": severity,
                 "pointer": finding.pointer,
+                "offset": finding.offset,
                 "line": line,
                 "column": column,
                 "code": finding.code,

@@ -246,10 +246,11 @@ def _print_refusal(
 def _finding(error: dict[str, "JsonValue"]) -> "Finding":
     from shared.errors import Finding
 
-    suggestion = error.get("suggestion")
+    suggestion, offset = error.get("suggestion"), error.get("offset")
     return Finding(
         pointer=str(error.get("pointer") or ""),
         code=str(error.get("code") or "invalid"),
         message=str(error.get("message") or ""),
         suggestion=suggestion if isinstance(suggestion, str) else None,
+        offset=offset if isinstance(offset, int) else None,
     )

@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from shared.decider import Head, JoinCount, Targets
+from shared.errors import ExpressionError
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, TaskRun
@@ -21,6 +22,7 @@ from shared.statements import Row, Statement
 from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
 from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.logs import LoggedLine, insert_lines
+from shared.store.outputs import render_output
 from shared.store.runs import fail_run
 
 branches = Branch.__table__
@@ -328,14 +330,23 @@ class Books:
             elif book.step.flow.is_counted and visits > limit:
                 self._pass_limit(flow_run_id, book, limit)
             else:
-                changed.append(self._numbers(row, book, visits))
+                numbers = self._numbers(row, book, visits)
+                if numbers is not None:
+                    changed.append(numbers)
         if changed:
             _COUNT.write(self.connection, changed)
 
-    def _numbers(self, row: Row, book: _RunBooks, visits: int) -> dict[str, object]:
+    def _numbers(self, row: Row, book: _RunBooks, visits: int) -> dict[str, object] | None:
+        """What is written to the run; None where it ended in another way than by its branches."""
         active, failed = row.active + book.active, row.failed + book.failed
         over = active == 0
+        output = None
         if over:
+            try:
+                output = self._output(row.id, book)
+            except ExpressionError as error:
+                self._break_off(row.id, book, error)
+                return None
             book.results[-1].ended = RunStatus.COMPLETED
         return {
             "r_id": row.id,
@@ -344,9 +355,23 @@ class Books:
             "r_visits": visits,
             "r_status": (RunStatus.COMPLETED if over else RunStatus.RUNNING).value,
             "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS).value if over else None,
-            "r_output": book.step.data if over else None,
+            "r_output": output,
             "r_at": self.now if over else None,
         }
+
+    def _output(self, flow_run_id: FlowRunId, book: _RunBooks) -> bytes | None:
+        if book.step.flow.data.output is None:
+            return book.step.data
+        return render_output(self.connection, book.step.flow, flow_run_id, self.now)
+
+    def _break_off(self, flow_run_id: FlowRunId, book: _RunBooks, error: ExpressionError) -> None:
+        told = {
+            "task": None,
+            "type": "ExpressionError",
+            "message": error.message,
+            "traceback": None,
+        }
+        self._end_failed(flow_run_id, book, orjson.dumps(told), Reason.EXPRESSION_FAILED)
 
     def _fail(self, flow_run_id: FlowRunId, book: _RunBooks, step: Step) -> None:
         error = orjson.loads(step.error or b"{}")

@@ -45,6 +45,7 @@ class ClaimedRun:
     flow_id: str
     definition_hash: str
     input: bytes | None
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,10 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
     if first:
         _START_RUN.write(connection, [{"r_id": run, "r_at": at} for run in sorted(first)])
     found = _RUNS.all(connection, {"ids": sorted({v.flow_run_id for v in visits})})
-    by_id = {row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input) for row in found}
+    by_id = {
+        row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input, row.started_at or at)
+        for row in found
+    }
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
 
 
@@ -365,9 +369,9 @@ _START_RUN = Statement(
 )
 
 _RUNS = Statement(
-    select(runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input).where(
-        runs.c.id.in_(bindparam("ids", expanding=True))
-    )
+    select(
+        runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input, runs.c.started_at
+    ).where(runs.c.id.in_(bindparam("ids", expanding=True)))
 )
 
 _HELD_COLUMNS = (

@@ -112,3 +112,14 @@ class Flaky(BaseTask):
         if context.params.kind == "error":
             raise ConnectionError("not yet")
         return {"success": False, "data": {"attempt": context.attempt}}
+
+
+class Echo(BaseTask):
+    """Gives its params back."""
+
+    name = "echo"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the result."""
+        return {"success": True, "data": context.params}

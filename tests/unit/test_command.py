@@ -193,4 +193,6 @@ def shown_default(default: object) -> str:
     """A default as the manual writes it."""
     if isinstance(default, SecretStr):
         return default.get_secret_value()
-    return ",".join(default) if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple | dict):
+        return ",".join(default)
+    return str(default)

@@ -1,0 +1,80 @@
+"""One call of a function: what it is given, and how a function is told to the compiler."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from shared.expressions.budget import Budget, Json, Part, shape, shape_of
+
+MISSING = object()
+"""An option that was not given; null may be given."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of a function, with all that it may use."""
+
+    arguments: list[Json]
+    option: Json
+    """What was given under the function's keyword, or :data:`MISSING`."""
+    budget: Budget
+    part: Part
+    now: datetime | None
+
+    def take(self, place: int, *kinds: type) -> Json:
+        """An argument that must have one of these types.
+
+        Raises:
+            ExpressionError: it has another.
+        """
+        value = self.arguments[place]
+        if type(value) in kinds:
+            return value
+        words = " or ".join(dict.fromkeys(shape_of(kind) for kind in kinds))
+        raise self.fail(f"needs {words}, not {shape(value)}")
+
+    def fail(self, message: str) -> Exception:
+        """The error to raise for this call."""
+        return self.part.fail(f"{self.part.text} {message}")
+
+
+Body: TypeAlias = Callable[[Call], Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function and how it may be called."""
+
+    body: Body
+    least: int
+    most: int
+    form: str
+    """How a call is written, for messages."""
+    option: str | None = None
+    """The one argument that is given by its name."""
+    cost: int = 5
+    """Steps that a call takes beside what depends on sizes; counted in comprehensions."""
+    streams: bool = False
+    """Whether it may stop early, so that the items are worked out one by one."""
+
+
+def text_of(value: Json, budget: Budget, part: Part) -> str:
+    """A value as it stands in a text: texts as they are, everything else as JSON.
+
+    Raises:
+        ExpressionError: that would be too long, or is nested too deeply.
+    """
+    if type(value) is str:
+        return value
+    if type(value) is dict or type(value) is list:
+        size = budget.measure(value, part)
+        budget.work(size // 12, part)
+        budget.build_text(size, part)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise part.fail(f"{part.text} is nested too deeply") from None
+    except (TypeError, ValueError):
+        raise part.fail(f"{part.text} holds what JSON does not have") from None

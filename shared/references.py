@@ -1,0 +1,160 @@
+"""Judges the expressions of a definition: can they be read, and is there what they name?
+
+Part of the validation. Every mistake is told with the pointer of its string and the place in
+it; what a task names must have been able to run before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from shared.dataflow import holds_expression
+from shared.errors import InvalidExpression
+from shared.expressions import Reference, TemplateReference, parse_expression, parse_template
+from shared.findings import Findings, quoted
+from shared.graph import Graph
+from shared.readable import Names
+from shared.shape import Shape, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One use of a task's result."""
+
+    pointer: str
+    offset: int
+    task: str
+    """The task that is named."""
+    at: str | None
+    """The task that the expression belongs to; None for the flow's own."""
+    is_after: bool
+    """Whether it is evaluated after that task."""
+    asks: bool
+    """Whether it only asks if the task has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an expression stands."""
+
+    pointer: str
+    at: str | None
+    is_after: bool = False
+    roots: frozenset[str] = frozenset({"input", "tasks", "run"})
+    """The names that mean something there."""
+
+
+_TASK_ROOTS = frozenset({"input", "tasks", "run", "iteration", "previous"})
+
+
+def check_expressions(shape: Shape, names: Names, prefix: str, findings: Findings) -> list[Use]:
+    """Judge every expression by itself; the uses of tasks' results are left for the graph."""
+    uses: list[Use] = []
+    for index, task in enumerate(shape.tasks or ()):
+        params = task.get("params") if isinstance(task, dict) else None
+        if isinstance(params, dict) and params and holds_expression(params):
+            place = _Place(
+                f"{prefix}/tasks/{index}/params",
+                text_of(task, "name"),
+                roots=_TASK_ROOTS | {"secrets"},
+            )
+            uses += _check_template(params, place, names, findings)
+    for index, condition in enumerate(shape.conditions or ()):
+        when = text_of(condition, "when")
+        if when is not None:
+            place = _Place(
+                f"{prefix}/conditions/{index}/when",
+                text_of(condition, "source_task"),
+                is_after=True,
+                roots=_TASK_ROOTS,
+            )
+            uses += _check_text(when, place, names, findings)
+    if shape.output is not None and holds_expression(shape.output):
+        uses += _check_template(shape.output, _Place(f"{prefix}/output", None), names, findings)
+    return uses
+
+
+def check_order(uses: Sequence[Use], graph: Graph, findings: Findings) -> None:
+    """Whether what is named can have run before, and surely has."""
+    wanted = sorted({use.task for use in uses} & graph.numbers.keys())
+    if not wanted:
+        return
+    bits = {name: 1 << place for place, name in enumerate(wanted)}
+    before = graph.known_before(wanted)
+    reached = set(graph.order)
+    for use in uses:
+        if use.task not in bits or (use.at is not None and use.at not in graph.numbers):
+            continue
+        if use.at is None:
+            can, surely = graph.numbers[use.task] in reached, True
+        else:
+            masks = before[graph.numbers[use.at]]
+            is_itself = use.is_after and use.task == use.at
+            can, surely = (is_itself or bool(mask & bits[use.task]) for mask in masks)
+        if not can:
+            findings.error(
+                use.pointer,
+                "never_ran",
+                f"{quoted(use.task)} cannot have run before this is evaluated",
+                offset=use.offset,
+            )
+        elif not surely and not use.asks:
+            findings.warning(
+                use.pointer,
+                "may_not_have_run",
+                f"{quoted(use.task)} has not run on every path to here; ask "
+                f'"{use.task[:60]}" in tasks first',
+                offset=use.offset,
+            )
+
+
+def _check_template(
+    value: JsonValue, place: _Place, names: Names, findings: Findings
+) -> Iterator[Use]:
+    template = parse_template(value)
+    for problem in template.problems:
+        findings.error(
+            place.pointer + problem.pointer,
+            "bad_expression",
+            problem.message,
+            problem.suggestion,
+            problem.offset,
+        )
+    for reference in template.references:
+        yield from _check_reference(
+            reference, place, place.pointer + reference.pointer, names, findings
+        )
+
+
+def _check_text(text: str, place: _Place, names: Names, findings: Findings) -> Iterator[Use]:
+    try:
+        expression = parse_expression(text)
+    except InvalidExpression as error:
+        findings.error(
+            place.pointer, "bad_expression", error.message, error.suggestion, error.offset
+        )
+        return
+    for reference in expression.references:
+        yield from _check_reference(reference, place, place.pointer, names, findings)
+
+
+def _check_reference(
+    reference: Reference | TemplateReference,
+    place: _Place,
+    pointer: str,
+    names: Names,
+    findings: Findings,
+) -> Iterator[Use]:
+    root = "tasks" if reference.task is not None else reference.kind
+    if root not in place.roots:
+        message = f"{root} means nothing here; there is {', '.join(sorted(place.roots))}"
+        findings.error(pointer, "unknown_name", message, offset=reference.offset)
+    elif reference.task is not None:
+        if not names.may_exist(reference.task):
+            findings.unknown(
+                pointer, "unknown_task", "task", reference.task, names.first, reference.offset
+            )
+            return
+        asks = reference.kind == "finished"
+        yield Use(pointer, reference.offset, reference.task, place.at, place.is_after, asks)
