@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared.errors import ExpressionError
+from shared.errors import ExpressionError, InvalidExpression
 from shared.expressions.budget import Budget, Json, Part, shape
 from shared.expressions.closures import Evaluate, Frame
 from shared.expressions.compiler import Compiler
@@ -74,7 +74,11 @@ def parse_expression(text: str) -> Expression:
 def _parse(text: str) -> Expression:
     tree = parse(text)
     compiler = Compiler(text)
-    compiled = compiler.compile(tree)
+    try:
+        compiled = compiler.compile(tree)
+    except RecursionError:
+        # The depth is limited; only a caller that is deep down itself can get here.
+        raise InvalidExpression(0, "the expression is nested too deeply") from None
     references = tuple(sorted(compiler.references, key=lambda reference: reference.offset))
     return Expression(
         text=text,

@@ -95,13 +95,16 @@ class Template:
             if self.problems:
                 raise ExpressionError(self.problems[0].message, self.problems[0].offset)
             return self._constant
-        return self._render(scope, Budget())
+        try:
+            return self._render(scope, Budget())
+        except RecursionError:
+            raise ExpressionError("the values are nested too deeply") from None
 
 
 def parse_template(value: Json) -> Template:
     """Read JSON for its expressions. Raises nothing: see :attr:`Template.problems`."""
     reader = _Reader()
-    constant, render = reader.read(value, None, 0)
+    constant, render = reader.read_whole(value)
     references = tuple(reader.references)
     return Template(
         problems=tuple(reader.problems),
@@ -136,6 +139,15 @@ class _Reader:
     ) -> None:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(_written(pointer), offset, message, suggestion))
+
+    def read_whole(self, value: Json) -> Read:
+        """Read a template from its root."""
+        try:
+            return self.read(value, None, 0)
+        except RecursionError:
+            # The depth is limited; only a caller that is deep down itself can get here.
+            self._tell(None, 0, "nested too deeply")
+            return value, None
 
     def read(self, value: Json, pointer: Pointer, depth: int) -> Read:
         if type(value) is str:

@@ -337,3 +337,24 @@ def test_the_deepest_expression_fits_beneath_a_deep_caller() -> None:
 def test_reading_a_template_takes_a_bounded_time(template: Json) -> None:
     # Definitions are read once and before anything runs: four times as long is allowed.
     assert _seconds(lambda: parse_template(template)) < 4 * LIMIT_SECONDS
+
+
+def test_a_caller_deep_down_is_told_and_does_not_crash() -> None:
+    nested: Json = "${input}"
+    for _ in range(150):
+        nested = [nested]
+    ready = parse_template(nested)
+    told: list[Json] = []
+
+    def at_the_end_of_the_stack() -> None:
+        try:
+            at_the_end_of_the_stack()
+        except RecursionError:
+            if not told:
+                told.append(parse_template(nested).problems[0].message)
+                with pytest.raises(ExpressionError, match="nested too deeply"):
+                    ready.render(Scope())
+
+    at_the_end_of_the_stack()
+
+    assert told == ["nested too deeply"]
