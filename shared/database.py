@@ -53,7 +53,7 @@ class Database:
         self._turns: _Turns | None = None
         if self.is_sqlite:
             path = _prepare_file(url)
-            self._turns = _Turns(path.with_name(path.name + ".lock"))
+            self._turns = _Turns(path)
             self._readers = _sqlite_engine(url, settings)
             event.listen(self._readers, "begin", _begin)
             self._writers = _sqlite_engine(url, settings)
@@ -156,26 +156,39 @@ class Database:
 
 
 class _Turns:
-    """Lets one writer a time at a SQLite database, in order of arrival across processes."""
+    """Lets one writer a time at a SQLite database, and nobody twice while others wait.
+
+    Two locks across processes: who holds ``queue`` is next, and waits for ``turn`` alone. Who
+    has had a turn must queue again, so that a busy process cannot keep the others out, as it
+    could with one lock: whoever lets go of it is the quickest to take it again.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._paths = (path.with_name(path.name + ".queue"), path.with_name(path.name + ".lock"))
         self._thread_lock = threading.Lock()
-        self._descriptor: int | None = None
+        self._descriptors: tuple[int, int] | None = None
         self._owner = os.getpid()
 
     @contextmanager
     def take(self) -> Iterator[None]:
         with self._thread_lock:
-            if self._descriptor is None or self._owner != os.getpid():
-                # A lock belongs to the open file, which a forked child would share.
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                self._owner = os.getpid()
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            queue, turn = self._open()
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(queue, fcntl.LOCK_UN)
             try:
                 yield
             finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def _open(self) -> tuple[int, int]:
+        if self._descriptors is None or self._owner != os.getpid():
+            # A lock belongs to the open file, which a forked child would share.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            queue, turn = (os.open(path, flags, 0o600) for path in self._paths)
+            self._descriptors = (queue, turn)
+            self._owner = os.getpid()
+        return self._descriptors
 
 
 def create_database(settings: Settings) -> Database:
@@ -276,7 +289,7 @@ def _sqlite_engine(url: URL, settings: Settings) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(cursor, settings.database_timeout_seconds)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-16384")
@@ -284,6 +297,20 @@ def _sqlite_engine(url: URL, settings: Settings) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _switch_to_wal(cursor: Any, timeout_seconds: float) -> None:
+    """Switch a file to WAL, which fails at once while another process is doing the same."""
+    until = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite_module.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.002)
+        else:
+            return
 
 
 def _postgresql_engine(url: URL, settings: Settings) -> Engine:

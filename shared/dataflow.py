@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from shared.definition import FlowDefinition, TaskDefinition
+from shared.definition import FlowDefinition, TaskDefinition, bare_expression
 from shared.expressions import Expression, Template, parse_expression, parse_template
 
 MARK = "${"
@@ -21,13 +21,15 @@ class TaskData:
 
     params: Template | None = None
     """None where the params are taken as they stand."""
+    for_each: Expression | None = None
     whens: tuple[Expression | None, ...] = ()
     """Of the task's conditions, in the order written."""
 
     @property
     def before(self) -> frozenset[str]:
         """The tasks whose results are read before the task runs."""
-        return self.params.task_names if self.params is not None else frozenset()
+        params = self.params.task_names if self.params is not None else frozenset()
+        return params if self.for_each is None else params | self.for_each.task_names
 
     @property
     def after(self) -> frozenset[str]:
@@ -61,7 +63,7 @@ def read_data_flow(definition: FlowDefinition) -> DataFlow:
     """Read the expressions of a definition that is known to be valid."""
     whens: dict[str, list[Expression | None]] = {}
     for condition in definition.conditions:
-        asked = None if condition.when is None else parse_expression(condition.when)
+        asked = None if condition.when is None else _read(condition.when)
         whens.setdefault(condition.source_task, []).append(asked)
     found: dict[str, TaskData] = {}
     for task in definition.tasks:
@@ -76,9 +78,14 @@ def _read_task(task: TaskDefinition, whens: Sequence[Expression | None]) -> Task
     params = None
     if task.params and holds_expression(task.params):
         params = parse_template(task.params)
-    if params is None and not any(whens):
+    for_each = None if task.for_each is None else _read(task.for_each)
+    if params is None and for_each is None and not any(whens):
         return None
-    return TaskData(params, tuple(whens) if any(whens) else ())
+    return TaskData(params, for_each, tuple(whens) if any(whens) else ())
+
+
+def _read(text: str) -> Expression:
+    return parse_expression(bare_expression(text)[0])
 
 
 def holds_expression(value: JsonValue) -> bool:

@@ -40,6 +40,12 @@ Name = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH, pattern=_PRINTABLE)
 ]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00]*$")]
+Expression = Annotated[str, StringConstraints(min_length=1)]
+"""The text of an expression, with or without ``${`` and ``}`` around it."""
+Tolerance = (
+    Annotated[int, Field(ge=0)]
+    | Annotated[str, StringConstraints(pattern=r"^(all|(100|[0-9]{1,2})%)$")]
+)
 Target = Name | Annotated[list[Name], Field(min_length=1)]
 """One task, ``"end"``, or a list of tasks to fork into."""
 
@@ -62,6 +68,12 @@ class TaskDefinition(_Strict):
     """Seconds that one attempt may take."""
     retry: RetryPolicy | None = None
     """Whether an attempt that went wrong is followed by another one."""
+    for_each: Expression | None = None
+    """An expression that gives a list: the task runs once an item, in parallel."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """How many items run at a time; all of them where it is not given."""
+    tolerate: Tolerance = 0
+    """How many items may fail: a number, a share such as ``"10%"``, or ``"all"``."""
     route: Literal["first", "all"] = "first"
     """Whether the first condition that applies decides, or every one that applies fires."""
 
@@ -86,7 +98,7 @@ class Condition(_Strict):
     target_task_error: Target | None = None
     """Where to go when the task raised and its attempts are used up. Without it, in any
     condition of the task, such an error fails the run."""
-    when: Annotated[str, StringConstraints(min_length=1)] | None = None
+    when: Expression | None = None
     """An expression that must be true for the condition to apply."""
     outcome: Annotated[
         Outcome,
@@ -126,3 +138,19 @@ def targets(target: Target) -> tuple[str, ...]:
     if isinstance(target, str):
         return () if target == END else (target,)
     return tuple(target)
+
+
+def bare_expression(text: str) -> tuple[str, int]:
+    """The expression in a field that holds nothing else, and where in the text it begins."""
+    if text.startswith("${") and text.endswith("}"):
+        return text[2:-1], 2
+    return text, 0
+
+
+def allowed_failures(tolerance: Tolerance, total: int) -> int:
+    """How many of ``total`` may fail."""
+    if isinstance(tolerance, int):
+        return tolerance
+    if tolerance == "all":
+        return total
+    return total * int(tolerance.removesuffix("%")) // 100

@@ -171,6 +171,19 @@ class Branch(_Table, table=True):
             postgresql_where=text("worker_id IS NOT NULL"),
         ),
         Index(
+            "branch_suspect",
+            "losses",
+            sqlite_where=text("state = 'ready' AND losses > 0"),
+            postgresql_where=text("state = 'ready' AND losses > 0"),
+        ),
+        Index(
+            "branch_of_item",
+            "parent_id",
+            "item_index",
+            sqlite_where=text("parent_id IS NOT NULL"),
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
+        Index(
             "branch_to_wake",
             "wake_at",
             sqlite_where=text("wake_at IS NOT NULL"),
@@ -209,6 +222,14 @@ class Branch(_Table, table=True):
     ready_at: float = 0
     """Lease time since when it is ready."""
     wake_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    parent_id: str | None = Field(default=None, sa_type=_id())
+    """Of a branch that runs one item of a list: the branch that waits for all of them."""
+    item_index: int = Field(default=NO_INDEX, sa_column_kwargs={"server_default": "-1"})
+    item: bytes | None = Field(default=None, sa_type=JsonText)
+    item_count: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How many items its visit has; of a branch that waits for them, as the next two."""
+    items_left: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    items_failed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class Join(_Table, table=True):

@@ -23,3 +23,8 @@ def merged_path(paths: Sequence[str]) -> str:
             break
         shared.append(first)
     return "/".join(shared) or "main"
+
+
+def item_path(path: str, task: str, index: int) -> str:
+    """The path of the branch that runs one item of a list."""
+    return f"{path}/{task}[{index}]"

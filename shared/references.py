@@ -5,11 +5,12 @@ it; what a task names must have been able to run before it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
 from shared.dataflow import holds_expression
+from shared.definition import bare_expression
 from shared.errors import InvalidExpression
 from shared.expressions import Reference, TemplateReference, parse_expression, parse_template
 from shared.findings import Findings, quoted
@@ -52,14 +53,8 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
     """Judge every expression by itself; the uses of tasks' results are left for the graph."""
     uses: list[Use] = []
     for index, task in enumerate(shape.tasks or ()):
-        params = task.get("params") if isinstance(task, dict) else None
-        if isinstance(params, dict) and params and holds_expression(params):
-            place = _Place(
-                f"{prefix}/tasks/{index}/params",
-                text_of(task, "name"),
-                roots=_TASK_ROOTS | {"secrets"},
-            )
-            uses += _check_template(params, place, names, findings)
+        if isinstance(task, dict):
+            uses += _check_task(task, f"{prefix}/tasks/{index}", names, findings)
     for index, condition in enumerate(shape.conditions or ()):
         when = text_of(condition, "when")
         if when is not None:
@@ -73,6 +68,26 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
     if shape.output is not None and holds_expression(shape.output):
         uses += _check_template(shape.output, _Place(f"{prefix}/output", None), names, findings)
     return uses
+
+
+def _check_task(
+    task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
+) -> Iterator[Use]:
+    name, for_each, params = text_of(task, "name"), text_of(task, "for_each"), task.get("params")
+    if for_each is not None:
+        place = _Place(f"{pointer}/for_each", name, roots=_TASK_ROOTS)
+        yield from _check_text(for_each, place, names, findings)
+    elif "for_each" not in task:
+        for field in ("concurrency", "tolerate"):
+            if task.get(field):
+                message = f'"{field}" means nothing without for_each'
+                findings.error(f"{pointer}/{field}", "needs_for_each", message)
+    if isinstance(params, dict) and params and holds_expression(params):
+        roots = _TASK_ROOTS | {"secrets"}
+        if for_each is not None:
+            roots |= {"item", "index"}
+        place = _Place(f"{pointer}/params", name, roots=roots)
+        yield from _check_template(params, place, names, findings)
 
 
 def check_order(uses: Sequence[Use], graph: Graph, findings: Findings) -> None:
@@ -128,14 +143,15 @@ def _check_template(
 
 
 def _check_text(text: str, place: _Place, names: Names, findings: Findings) -> Iterator[Use]:
+    bare, start = bare_expression(text)
     try:
-        expression = parse_expression(text)
+        expression = parse_expression(bare)
     except InvalidExpression as error:
-        findings.error(
-            place.pointer, "bad_expression", error.message, error.suggestion, error.offset
-        )
+        offset = start + error.offset
+        findings.error(place.pointer, "bad_expression", error.message, error.suggestion, offset)
         return
-    for reference in expression.references:
+    for found in expression.references:
+        reference = replace(found, offset=start + found.offset)
         yield from _check_reference(reference, place, place.pointer, names, findings)
 
 

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     # Tasks
     task_timeout_seconds: float = Field(default=3_600, gt=0)
     """For one attempt, where the definition gives no ``timeout``."""
+    max_items: int = Field(default=100_000, ge=1)
+    """Items of one ``for_each``. Each is a branch and a task run."""
     max_result_bytes: int = Field(default=1_000_000, ge=100)
     """The ``data`` of one task run as JSON. Larger results belong into a store of their own."""
     max_error_characters: int = Field(default=20_000, ge=500)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Float
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
+from sqlalchemy.types import TypeEngine
 
 Row = Any  # a named tuple of the statement's columns
 Parameters = Mapping[str, object]
@@ -109,18 +110,20 @@ class _Compiled:
         assert isinstance(compiled, SQLCompiler)
         self._compiled = compiled
         self._is_insert = columns is not None
-        self._lists = {
-            name: None if bind.required else [str(value) for value in bind.effective_value or ()]
-            for bind, name in compiled.bind_names.items()
-            if bind.expanding
+        binds = [(name, bind) for bind, name in compiled.bind_names.items() if bind.expanding]
+        self._lists = sorted(name for name, bind in binds if bind.required)
+        """The parameters that a caller gives as lists."""
+        self._own_lists = {
+            name: [str(value) for value in bind.effective_value or ()]
+            for name, bind in binds
+            if not bind.required
         }
-        """The parameters that are lists, with what the statement itself gives them."""
         self._texts: dict[tuple[int, ...], _Text] = {}
         entries = compiled._result_columns
         names = [e.keyname for e in entries]
         row = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # the statement tells them
         self._make: Callable[[Sequence[Any]], Row] = row._make
-        found = [e.type.dialect_impl(dialect).result_processor(dialect, None) for e in entries]
+        found = [_result_converter(entry.type, dialect) for entry in entries]
         self._converts = [(place, convert) for place, convert in enumerate(found) if convert]
 
     def text(self, lists: Mapping[str, Sequence[object]]) -> _Text:
@@ -135,10 +138,7 @@ class _Compiled:
         """The text for these parameters, and every single value by its name."""
         if not self._lists:
             return self.text({}), parameters
-        lists = {
-            name: _filled_up(parameters[name] if given is None else given)
-            for name, given in self._lists.items()
-        }
+        lists = {name: _filled_up(parameters[name]) for name in self._lists}
         text = self.text(lists)
         values = dict(parameters)
         for name, items in lists.items():
@@ -170,12 +170,17 @@ class _Compiled:
             for column in (compiled.insert_prefetch if self._is_insert else ())
             if isinstance(column.default, ScalarElementColumnDefault)
         }
+        own = {
+            each: value
+            for name, values in self._own_lists.items()
+            for each, value in zip(state.parameter_expansion.get(name, ()), values, strict=True)
+        }
         constants: list[tuple[int, object]] = []
         asked: list[str] = []
         for place, name in enumerate(names):
             bind = binds.get(name)
-            if name in defaults:
-                constants.append((place, defaults[name]))
+            if name in defaults or name in own:
+                constants.append((place, defaults.get(name, own.get(name))))
             elif bind is None or bind.required or self._is_insert:
                 asked.append(name)
             else:
@@ -194,6 +199,13 @@ class _Compiled:
             ),
             lists=state.parameter_expansion,
         )
+
+
+def _result_converter(kind: TypeEngine[Any], dialect: Dialect) -> _Convert | None:
+    if isinstance(kind, Float):
+        # A float already; to know that, PostgreSQL's would ask for the column of a cursor.
+        return None
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
 def _picker(names: Sequence[str]) -> Callable[[Parameters], Sequence[object]]:

@@ -77,6 +77,7 @@ class Reason(StrEnum):
     WORKER_LOST = "worker_lost"
     WORKER_STOPPED = "worker_stopped"
     LIMIT_PASSED = "limit_passed"
+    ITEMS_FAILED = "items_failed"
 
 
 RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {

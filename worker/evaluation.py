@@ -11,11 +11,13 @@ import orjson
 
 from shared.errors import ExpressionError
 from shared.expressions import Scope
+from shared.expressions.budget import shape
 from shared.flow import Flow
 from shared.routing import Applies
 from shared.status import Reason
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import Json
+from shared.times import iso_time
 from worker.execution import AttemptResult
 from worker.memory import Memory
 
@@ -29,10 +31,12 @@ def scope_of(
         tasks=memory.results(),
         iteration=visit.iteration,
         previous=memory.previous_json(),
+        item=None if visit.item is None else orjson.loads(visit.item),
+        index=None if visit.parent_id is None else visit.item_index,
         run={
             "id": visit.flow_run_id,
             "flow_id": run.flow_id,
-            "started_at": run.started_at.isoformat(),
+            "started_at": iso_time(run.started_at),
         },
         secrets=secrets or {},
         now=datetime.now(UTC),
@@ -51,6 +55,25 @@ def render_params(flow: Flow, visit: Visit, scope: Scope) -> Json:
         return template.render(scope)
     except ExpressionError as error:
         raise ExpressionError(f"params{error.message}", error.offset) from None
+
+
+def list_items(flow: Flow, visit: Visit, scope: Scope, most: int) -> list[bytes]:
+    """The items that a visit with ``for_each`` goes through, each as JSON.
+
+    Raises:
+        ExpressionError: it gives no list, or one of more than ``most`` items.
+    """
+    expression = flow.data.of(visit.task).for_each
+    assert expression is not None
+    try:
+        items = expression.evaluate(scope)
+    except ExpressionError as error:
+        raise ExpressionError(f"for_each: {error.message}", error.offset) from None
+    if not isinstance(items, list):
+        raise ExpressionError(f"for_each must give a list, and gives {shape(items)}")
+    if len(items) > most:
+        raise ExpressionError(f"for_each gives {len(items)} items, over max_items ({most})")
+    return [orjson.dumps(item) for item in items]
 
 
 def applies_in(flow: Flow, visit: Visit, scope: Scope) -> Applies:

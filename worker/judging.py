@@ -5,6 +5,7 @@ only a worker knows: the time, a random number, and what the conditions' express
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -17,7 +18,7 @@ from shared.status import Outcome, Reason
 from shared.store.branches import Visit
 from worker.execution import AttemptResult
 
-Kind = Literal["success", "failure", "error", "suspended", "retry"]
+Kind = Literal["success", "failure", "error", "suspended", "retry", "mapped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Judgement:
     kind: Kind
     targets: Targets | None = None
     wake_at: datetime | None = None
+    items: Sequence[bytes] = ()
 
 
 def judge(
@@ -35,6 +37,7 @@ def judge(
     result: AttemptResult,
     *,
     elapsed_seconds: float,
+    may_retry: bool = True,
     applies: Applies | None = None,
 ) -> Judgement:
     """Judge ``result``; ``elapsed_seconds`` have passed since the visit's first attempt began."""
@@ -45,7 +48,9 @@ def judge(
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:
-            delay = _delay_before_next(flow, visit, kind, result.reason, elapsed_seconds)
+            delay = None
+            if may_retry:
+                delay = _delay_before_next(flow, visit, kind, result.reason, elapsed_seconds)
             if delay is not None:
                 return Judgement("retry", wake_at=datetime.now(UTC) + timedelta(seconds=delay))
             outcome = Outcome.FAILURE if kind == "failure" else Outcome.ERROR

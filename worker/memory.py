@@ -18,8 +18,10 @@ from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
 from shared.ids import FlowRunId
 from shared.queries.results import (
+    ItemResult,
     StoredResult,
     earlier_results,
+    item_results,
     joined_data,
     task_and_data,
     visit_began,
@@ -119,10 +121,20 @@ class Memories:
         memory.is_complete = only is None
         memory.read = only
 
+    async def items(self, visit: Visit) -> list[ItemResult]:
+        """What the items of ``visit`` came to."""
+        return await asyncio.to_thread(self._read_items, visit)
+
+    def _read_items(self, visit: Visit) -> list[ItemResult]:
+        with self._database.read() as connection:
+            return item_results(connection, visit.flow_run_id, visit.task, visit.iteration)
+
     def visit_began(self, visit: Visit) -> datetime:
         """When the first attempt at ``visit`` was started."""
         with self._database.read() as connection:
-            began = visit_began(connection, visit.flow_run_id, visit.task, visit.iteration)
+            began = visit_began(
+                connection, visit.flow_run_id, visit.task, visit.iteration, visit.item_index
+            )
         return began or datetime.now(UTC)
 
     def _read(self, visit: Visit, flow: Flow, only: frozenset[str] | None) -> Memory:

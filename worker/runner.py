@@ -24,8 +24,8 @@ from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import RunStatus
-from shared.store.books import Recorded, Step
 from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
+from shared.store.step import Recorded, Step
 from shared.store.steps import record_steps
 from shared.writer import Writer
 from worker.execution import AttemptResult, Executor
@@ -210,7 +210,7 @@ class Runner:
         before = None
         for visit in started:
             here = self._branches.get(visit.branch_id)
-            if visit.joined_by is not None:
+            if visit.joined_by is not None or visit.resumed:
                 memory = Memory(is_complete=False)
             elif visit.branch_id == branch.visit.branch_id:
                 memory = branch.memory
@@ -246,8 +246,9 @@ class Runner:
             error=result.error,
             reason=result.reason,
             wake_at=judgement.wake_at,
+            items=judgement.items,
             logs=result.logs,
-            keep=self._share(len(judgement.targets or ())),
+            keep=self._share(len(judgement.targets or judgement.items)),
         )
         accepted = False
         try:

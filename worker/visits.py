@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 
@@ -19,7 +20,8 @@ from shared.routing import Applies
 from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import EarlierResult, Json
-from worker.evaluation import applies_in, broken_off, render_params, scope_of
+from worker.collecting import collect
+from worker.evaluation import applies_in, broken_off, list_items, render_params, scope_of
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
@@ -52,8 +54,29 @@ class Visits:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
         """
         began = time.monotonic()
+        if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
+            return await self._make_of_items(visit, run, flow, memory)
         result = await self._attempt(visit, run, flow, memory)
         return await self._judge(visit, run, flow, memory, result, began)
+
+    async def _make_of_items(
+        self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
+    ) -> tuple[AttemptResult, Judgement]:
+        """Begin the items of a visit or, when they are over, give it its result."""
+        if visit.resumed:
+            result = collect(flow.tasks[visit.task], visit, await self._memories.items(visit))
+        else:
+            await self._memories.complete(memory, visit, flow, flow.data.of(visit.task).before)
+            try:
+                scope = scope_of(run, visit, memory)
+                items = list_items(flow, visit, scope, self._settings.max_items)
+            except ExpressionError as error:
+                result = broken_off(error)
+            else:
+                if items:
+                    return AttemptResult("suspended"), Judgement("mapped", items=items)
+                result = AttemptResult("success", data=b"[]")
+        return await self._judge(visit, run, flow, memory, result, None)
 
     async def _attempt(
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
@@ -97,7 +120,9 @@ class Visits:
             branch=visit.path,
             attempt=visit.attempt,
             iteration=visit.iteration,
-            idempotency_key=f"{visit.flow_run_id}:{visit.task}:{visit.iteration}",
+            item=_load(visit.item),
+            index=None if visit.parent_id is None else visit.item_index,
+            idempotency_key=_idempotency_key(visit),
             timeout_seconds=task.timeout,
             resumed=visit.resumed,
         )
@@ -115,23 +140,29 @@ class Visits:
         flow: Flow,
         memory: Memory,
         result: AttemptResult,
-        began: float,
+        began: float | None,
     ) -> tuple[AttemptResult, Judgement]:
-        """What ``result`` means; the result is another one where a condition breaks off."""
-        elapsed = time.monotonic() - began
+        """What ``result`` means; the result is another one where a condition breaks off.
+
+        ``began`` is None for what is not tried again.
+        """
+        elapsed = 0.0 if began is None else time.monotonic() - began
+        may_retry = began is not None
         retry = flow.tasks[visit.task].retry
         if visit.attempt > 1 and retry is not None and retry.budget is not None:
             first = await asyncio.to_thread(self._memories.visit_began, visit)
             elapsed = (datetime.now(UTC) - first).total_seconds()
-        if result.kind == "suspended" or not flow.decider.asks(visit.task):
-            return result, judge(flow, visit, result, elapsed_seconds=elapsed)
+        ask = partial(judge, flow, visit, elapsed_seconds=elapsed, may_retry=may_retry)
+        is_item = visit.parent_id is not None
+        if result.kind == "suspended" or is_item or not flow.decider.asks(visit.task):
+            return result, ask(result)
         applies = await self._conditions(visit, run, flow, memory, result)
         try:
-            return result, judge(flow, visit, result, elapsed_seconds=elapsed, applies=applies)
+            return result, ask(result, applies=applies)
         except ExpressionError as error:
             result = broken_off(error, result)
         # Where that leads must not depend on what cannot be evaluated.
-        return result, judge(flow, visit, result, elapsed_seconds=elapsed, applies=lambda _: False)
+        return result, ask(result, applies=lambda _: False)
 
     async def _conditions(
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory, result: AttemptResult
@@ -146,6 +177,12 @@ class Visits:
 def stored_result(result: AttemptResult, visit: Visit) -> StoredResult:
     """``result`` as it will be read when it is recorded."""
     return StoredResult(result.kind == "success", result.data, result.error, visit.iteration)
+
+
+def _idempotency_key(visit: Visit) -> str:
+    """The same for every attempt of one visit, and of one item of it."""
+    key = f"{visit.flow_run_id}:{visit.task}:{visit.iteration}"
+    return key if visit.parent_id is None else f"{key}:{visit.item_index}"
 
 
 def _load(data: bytes | None) -> Json:

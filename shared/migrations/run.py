@@ -19,4 +19,7 @@ def run_migrations(connection: Connection, revision: str = "head") -> None:
     """Bring the schema under ``connection`` to ``revision``."""
     config = configuration()
     config.attributes["connection"] = connection
+    if not connection.in_transaction():
+        # Alembic would begin and commit transactions of its own; the caller's is to hold it all.
+        connection.begin()
     command.upgrade(config, revision)

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from shared.ids import FlowRunId, TaskRunId
-from shared.models import Branch, StoredDefinition, TaskRun
+from shared.models import NO_INDEX, Branch, StoredDefinition, TaskRun
 from shared.status import TaskRunStatus
 
 task_runs = TaskRun.__table__
@@ -35,6 +35,8 @@ def earlier_results(
     wanted = [
         task_runs.c.flow_run_id == flow_run_id,
         task_runs.c.status.in_([TaskRunStatus.SUCCESS, TaskRunStatus.FAILED]),
+        # The items of a list count by the list that their visit gives.
+        task_runs.c.item_index == NO_INDEX,
     ]
     if len(tasks) <= _MAX_NAMES:
         wanted.append(task_runs.c.task.in_(sorted(tasks)))
@@ -81,8 +83,43 @@ def joined_data(
     return {row.task: row.data for row in rows}
 
 
-def visit_began(
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What the last attempt at one item came to."""
+
+    index: int
+    success: bool
+    data: bytes | None
+    error: bytes | None
+
+
+def item_results(
     connection: Connection, flow_run_id: FlowRunId, task: str, iteration: int
+) -> list[ItemResult]:
+    """The items of one visit that have a result, in their order."""
+    rows = connection.execute(
+        select(task_runs.c.item_index, task_runs.c.status, task_runs.c.data, task_runs.c.error)
+        .where(
+            task_runs.c.flow_run_id == flow_run_id,
+            task_runs.c.task == task,
+            task_runs.c.iteration == iteration,
+            task_runs.c.item_index > NO_INDEX,
+            task_runs.c.status.in_([TaskRunStatus.SUCCESS, TaskRunStatus.FAILED]),
+        )
+        .order_by(task_runs.c.item_index, task_runs.c.attempt)
+    )
+    # Of each item the last attempt is kept.
+    found = {
+        row.item_index: ItemResult(
+            row.item_index, row.status == TaskRunStatus.SUCCESS, row.data, row.error
+        )
+        for row in rows
+    }
+    return list(found.values())
+
+
+def visit_began(
+    connection: Connection, flow_run_id: FlowRunId, task: str, iteration: int, index: int
 ) -> datetime | None:
     """When the first attempt at a visit was started."""
     began: datetime | None = connection.execute(
@@ -91,6 +128,7 @@ def visit_began(
             task_runs.c.flow_run_id == flow_run_id,
             task_runs.c.task == task,
             task_runs.c.iteration == iteration,
+            task_runs.c.item_index == index,
         )
         .order_by(task_runs.c.attempt)
         .limit(1)

@@ -4,18 +4,16 @@
 is added to its numbers. It decides nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from shared.decider import Head, JoinCount, Targets
+from shared.decider import Head, JoinCount
 from shared.errors import ExpressionError
-from shared.flow import Flow
-from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
+from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, TaskRun
 from shared.paths import head_path
 from shared.statements import Row, Statement
@@ -24,81 +22,11 @@ from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.logs import LoggedLine, insert_lines
 from shared.store.outputs import render_output
 from shared.store.runs import fail_run
+from shared.store.step import Recorded, Step
 
 branches = Branch.__table__
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a visit came to, with all that is needed to record it."""
-
-    visit: Visit
-    flow: Flow
-    worker_id: WorkerId
-    kind: Literal["success", "failure", "error", "suspended", "retry"]
-    """``retry`` is an attempt that went wrong and is followed by another one."""
-    task_types: Collection[str]
-    """What the worker can run: other tasks are handed over."""
-    lease_now: float
-    targets: Targets | None = None
-    """Where the conditions lead; None for an error that nobody handles."""
-    data: bytes | None = None
-    error: bytes | None = None
-    reason: str | None = None
-    wake_at: datetime | None = None
-    """Of ``suspended`` and ``retry``."""
-    logs: Sequence[LoggedLine] = ()
-    keep: int = 1
-    """Branches of a fork that this worker goes on with itself."""
-
-    @property
-    def branch_id(self) -> BranchId:
-        """The branch that made the step."""
-        return self.visit.branch_id
-
-    @property
-    def flow_run_id(self) -> FlowRunId:
-        """Its run."""
-        return self.visit.flow_run_id
-
-    @property
-    def claim(self) -> int:
-        """The claim under which the visit was run."""
-        return self.visit.claim
-
-    @property
-    def task(self) -> str:
-        """The task that was visited."""
-        return self.visit.task
-
-    @property
-    def tracked(self) -> bool:
-        """Whether the branch is in the books of the joins."""
-        return self.visit.tracked
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """What the visit came to, where it is over."""
-        return _OUTCOMES.get(self.kind)
-
-
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-
-
-@dataclass(slots=True)
-class Recorded:
-    """What became of a step."""
-
-    accepted: bool
-    """False: the claim was taken away, and nothing was written."""
-    started: list[Visit] = field(default_factory=list)
-    """The visits that the worker goes on with."""
-    ready: list[BranchId] = field(default_factory=list)
-    """Branches for anybody, to ring for."""
-    ended: RunStatus | None = None
-    """The final status of the run, where this step ended it."""
 
 
 @dataclass(slots=True)
@@ -147,7 +75,7 @@ class Books:
         book.step = step
         book.results.append(result)
         self._lines.extend(step.logs)
-        if step.kind != "suspended":
+        if step.kind not in ("suspended", "mapped"):
             success = step.kind == "success"
             self._finished.append(
                 {
@@ -166,6 +94,20 @@ class Books:
         """Put the branch to sleep, its task run waiting."""
         self._suspended.append({"t_id": step.visit.task_run_id})
         self._move(step, BranchState.WAITING, step.visit, wake_at=step.wake_at)
+
+    def wait_for_items(self, step: Step, items: int) -> None:
+        """Let the visit wait for so many branches, each of which runs one of its items."""
+        self._suspended.append({"t_id": step.visit.task_run_id})
+        self.runs[step.flow_run_id].visits += items
+        self._move(step, BranchState.WAITING, step.visit, items=items)
+
+    def begin_item(self, step: Step, visit: Visit, state: BranchState) -> None:
+        """Add the branch of one item: running here, ready for anybody, or held back."""
+        if state is BranchState.RUNNING:
+            self.begin(step, visit)
+        elif state is BranchState.READY:
+            self.results[step.branch_id].ready.append(visit.branch_id)
+        self._add(_branch_row(step, visit, state))
 
     def try_again(self, step: Step) -> None:
         """Let the branch wait for the next attempt at the same visit."""
@@ -217,14 +159,17 @@ class Books:
                 self.begin(step, visit)
             elif state is BranchState.READY:
                 ready.append(visit.branch_id)
-            self._new_branches.append(_branch_row(step, visit, state))
-            if len(self._new_branches) >= _ROWS_KEPT:
-                self._write(_INSERT_BRANCH, self._new_branches)
+            self._add(_branch_row(step, visit, state))
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
         self.results[step.branch_id].started.append(visit)
+
+    def _add(self, row: dict[str, object]) -> None:
+        self._new_branches.append(row)
+        if len(self._new_branches) >= _ROWS_KEPT:
+            self._write(_INSERT_BRANCH, self._new_branches)
 
     def _state_at(self, step: Step, head: Head, *, may_begin: bool) -> BranchState:
         """What a branch does that came to ``head``."""
@@ -271,11 +216,18 @@ class Books:
         return last + 1
 
     def _move(
-        self, step: Step, state: BranchState, visit: Visit, wake_at: datetime | None = None
+        self,
+        step: Step,
+        state: BranchState,
+        visit: Visit,
+        *,
+        wake_at: datetime | None = None,
+        items: int = 0,
     ) -> None:
         running = state is BranchState.RUNNING
-        ended = state is BranchState.DONE
-        stays = ended or wake_at is not None
+        # A visit that waits for a time or for its items goes on where it stands.
+        stays = state is BranchState.DONE or wake_at is not None or items > 0
+        has_run = running or (stays and state is not BranchState.DONE)
         self._moved.append(
             {
                 "b_id": step.branch_id,
@@ -285,13 +237,14 @@ class Books:
                 "b_iteration": visit.iteration,
                 "b_attempt": visit.attempt if running or stays else 0,
                 "b_previous": visit.previous_id,
-                "b_task_run": (visit.task_run_id or None) if running or wake_at else None,
+                "b_task_run": (visit.task_run_id or None) if has_run else None,
                 "b_failed_attempts": visit.failed_attempts,
                 "b_joined": visit.joined_by,
                 "b_worker": step.worker_id if running else None,
                 "b_claim": step.claim,
                 "b_ready_at": step.lease_now,
                 "b_wake_at": wake_at,
+                "b_items": items,
             }
         )
 
@@ -421,11 +374,15 @@ def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, objec
         "attempt": 1 if running else 0,
         "previous_id": visit.previous_id,
         "task_run_id": visit.task_run_id if running else None,
-        "tracked": True,
+        "tracked": visit.tracked,
         "claim": visit.claim,
         "worker_id": step.worker_id if running else None,
         "losses": 0,
         "ready_at": step.lease_now,
+        "joined_by": visit.joined_by,
+        "parent_id": visit.parent_id,
+        "item_index": visit.item_index,
+        "item": visit.item,
     }
 
 
@@ -464,6 +421,9 @@ _MOVE = Statement(
         losses=0,
         ready_at=bindparam("b_ready_at"),
         wake_at=bindparam("b_wake_at"),
+        item_count=bindparam("b_items"),
+        items_left=bindparam("b_items"),
+        items_failed=0,
     )
 )
 
@@ -514,5 +474,9 @@ _INSERT_BRANCH = Statement(
         "worker_id",
         "losses",
         "ready_at",
+        "joined_by",
+        "parent_id",
+        "item_index",
+        "item",
     ),
 )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, literal_column, or_, select, update
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
-from shared.models import Branch, FlowRun, TaskRun
+from shared.models import NO_INDEX, Branch, FlowRun, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 
@@ -35,7 +35,14 @@ class Visit(NamedTuple):
     failed_attempts: int = 0
     """Attempts at this visit that went wrong. Lost ones are not among them."""
     resumed: bool = False
-    """It asked to be woken, and the time has come."""
+    """It waited, and what it waited for has come."""
+    parent_id: BranchId | None = None
+    """Of one item's visit: the branch that waits for all of them."""
+    item_index: int = NO_INDEX
+    item: bytes | None = None
+    item_count: int = 0
+    """Of a resumed visit that waited for its items: how many there were."""
+    items_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,11 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
         ],
     )
     _start_task_runs(connection, visits, item.worker_id, at)
-    first = [v.flow_run_id for v in visits if not v.tracked and v.attempt == 1]
+    first = {
+        v.flow_run_id
+        for v in visits
+        if not v.tracked and v.attempt == 1 and v.parent_id is None and not v.resumed
+    }
     if first:
         _START_RUN.write(connection, [{"r_id": run, "r_at": at} for run in sorted(first)])
     found = _RUNS.all(connection, {"ids": sorted({v.flow_run_id for v in visits})})
@@ -131,7 +142,7 @@ def _ready(connection: Connection, item: Claim) -> list[Row]:
     if item.branch_ids is not None:
         return _RUNG.all(connection, {**wish, "ids": item.branch_ids})
     wish |= {"before": item.ready_before, "after": item.ready_after}
-    return _LATE.all(connection, wish)
+    return (_SUSPECT if item.suspects else _LATE).all(connection, wish)
 
 
 def _begin(row: Row) -> Visit:
@@ -151,6 +162,11 @@ def _begin(row: Row) -> Visit:
         tracked=row.tracked,
         failed_attempts=row.failed_attempts,
         resumed=resumed,
+        parent_id=row.parent_id,
+        item_index=row.item_index,
+        item=row.item,
+        item_count=row.item_count,
+        items_failed=row.items_failed,
     )
 
 
@@ -175,7 +191,7 @@ def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, o
         "task": visit.task,
         "task_type": visit.task_type,
         "iteration": visit.iteration,
-        "item_index": -1,
+        "item_index": visit.item_index,
         "attempt": visit.attempt,
         "status": TaskRunStatus.RUNNING.value,
         "worker_id": worker_id,
@@ -252,11 +268,11 @@ def _free(
 ) -> None:
     """End the open attempts of locked branches and make them ready."""
     at = datetime.now(UTC)
-    asleep = [{"t_id": row.task_run_id} for row in rows if row.wake_at is not None]
+    asleep = [{"t_id": row.task_run_id} for row in rows if _was_resumed(row)]
     broken = [
         {"t_id": row.task_run_id, "t_reason": reason.value, "t_at": at}
         for row in rows
-        if row.wake_at is None
+        if not _was_resumed(row)
     ]
     if asleep:
         _FALL_ASLEEP.write(connection, asleep)
@@ -270,11 +286,16 @@ def _free(
                 "b_losses": row.losses + lost,
                 "b_ready_at": ready_at,
                 # Who was resumed after a wait is resumed again.
-                "b_task_run": row.task_run_id if row.wake_at is not None else None,
+                "b_task_run": row.task_run_id if _was_resumed(row) else None,
             }
             for row in rows
         ],
     )
+
+
+def _was_resumed(row: Row) -> bool:
+    """Whether the open attempt had waited for a time or for its items."""
+    return row.wake_at is not None or row.item_count > 0
 
 
 _VISIT_COLUMNS = (
@@ -292,6 +313,11 @@ _VISIT_COLUMNS = (
     branches.c.tracked,
     branches.c.failed_attempts,
     branches.c.wake_at,
+    branches.c.parent_id,
+    branches.c.item_index,
+    branches.c.item,
+    branches.c.item_count,
+    branches.c.items_failed,
 )
 
 _MAY_RUN = (
@@ -313,16 +339,25 @@ _RUNG = Statement(
     .with_for_update(skip_locked=True)
 )
 
-_LATE = Statement(
+_OVERDUE = (
     select(*_VISIT_COLUMNS)
     .where(
         *_MAY_RUN,
-        branches.c.queue.in_(bindparam("queues", expanding=True)),
         or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after")),
     )
     .order_by(branches.c.ready_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
+)
+
+_LATE = Statement(_OVERDUE.where(branches.c.queue.in_(bindparam("queues", expanding=True))))
+
+# Said in so many words, so that the index of those few serves and no other one.
+_SUSPECT = Statement(
+    _OVERDUE.where(
+        branches.c.losses > literal_column("0"),
+        branches.c.queue.concat("").in_(bindparam("queues", expanding=True)),
+    )
 )
 
 INSERT_TASK_RUN = Statement(
@@ -382,6 +417,7 @@ _HELD_COLUMNS = (
     branches.c.task_run_id,
     branches.c.losses,
     branches.c.wake_at,
+    branches.c.item_count,
 )
 
 _HELD = Statement(

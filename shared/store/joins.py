@@ -11,8 +11,9 @@ from shared.models import Branch, Join
 from shared.paths import merged_path
 from shared.statements import Statement
 from shared.status import BranchState
-from shared.store.books import Books, Step
+from shared.store.books import Books
 from shared.store.branches import Visit
+from shared.store.step import Step
 
 branches = Branch.__table__
 joins = Join.__table__
@@ -161,13 +162,14 @@ _UPDATE = Statement(
 )
 
 # Who waits at a join has no open task run, as who sleeps inside a visit has, and no time at
-# which it is woken, as who waits for its next attempt has.
+# which it is woken, as who waits for its next attempt has; the items of a list have a parent.
 _AT_JOIN = (
     branches.c.flow_run_id == bindparam("w_run"),
     branches.c.task == bindparam("w_task"),
     branches.c.state == BranchState.WAITING,
     branches.c.task_run_id.is_(None),
     branches.c.wake_at.is_(None),
+    branches.c.parent_id.is_(None),
 )
 
 _WAITING = Statement(

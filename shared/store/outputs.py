@@ -12,9 +12,10 @@ from shared.expressions import Scope
 from shared.expressions.budget import Json
 from shared.flow import Flow
 from shared.ids import FlowRunId
-from shared.models import FlowRun, TaskRun
+from shared.models import NO_INDEX, FlowRun, TaskRun
 from shared.statements import Row, Statement
 from shared.status import TaskRunStatus
+from shared.times import iso_time
 
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__
@@ -41,7 +42,7 @@ def render_output(
             run={
                 "id": flow_run_id,
                 "flow_id": run.flow_id,
-                "started_at": None if run.started_at is None else run.started_at.isoformat(),
+                "started_at": None if run.started_at is None else iso_time(run.started_at),
             },
             now=now,
         )
@@ -109,6 +110,7 @@ _RESULTS = Statement(
     .where(
         task_runs.c.flow_run_id == bindparam("run"),
         task_runs.c.task.in_(bindparam("tasks", expanding=True)),
+        task_runs.c.item_index == NO_INDEX,
         task_runs.c.status.in_([TaskRunStatus.SUCCESS, TaskRunStatus.FAILED]),
     )
     # Of each task the last one is kept.

@@ -21,9 +21,11 @@ from shared.ids import BranchId
 from shared.models import Branch
 from shared.statements import Statement
 from shared.status import BranchState
-from shared.store.books import Books, Recorded, Step
+from shared.store.books import Books
+from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
 from shared.store.runs import lock_runs
+from shared.store.step import Recorded, Step
 
 branches = Branch.__table__
 
@@ -43,10 +45,15 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
             books.suspend(step)
         elif step.kind == "retry":
             books.try_again(step)
+        elif step.kind == "mapped":
+            begin_items(books, step)
+        elif step.ends_item:
+            books.end(step)
         elif move is None:
             books.fail(step)
         else:
             _carry_out(books, step, move)
+    end_items(connection, books, [step for step in accepted if step.ends_item])
     books.flush()
     settle_joins(connection, books)
     books.close_runs()
@@ -58,7 +65,7 @@ _REFUSED = Recorded(accepted=False)
 
 def _move(step: Step) -> Move | None:
     """What follows, by the decider; None where no rule is asked."""
-    if step.outcome is None or step.targets is None:
+    if step.outcome is None or step.targets is None or step.ends_item:
         return None
     decider = step.flow.decider
     return decider.move(step.task, step.outcome, step.targets, tracked=step.tracked)
@@ -68,6 +75,8 @@ def _touches_run(step: Step, move: Move | None) -> bool:
     """Whether more than this one branch is concerned."""
     if step.kind == "suspended":
         return False
+    if step.kind == "mapped" or step.ends_item:
+        return True
     if step.kind == "retry" or step.flow.is_counted:
         return step.flow.is_counted
     return move is None or len(move.heads) != 1 or bool(move.changes)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
 
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.models import Branch, FlowRun, Join, LogLine, StoredDefinition, TaskRun
@@ -44,6 +44,7 @@ def give_up(connection: Connection, max_losses: int) -> list[FlowRunId]:
                 branches.c.path,
                 branches.c.iteration,
                 branches.c.attempt,
+                branches.c.item_index,
             ).where(branches.c.id == doomed[flow_run_id])
         ).one()
         error = {
@@ -61,7 +62,7 @@ def give_up(connection: Connection, max_losses: int) -> list[FlowRunId]:
                 "task": branch.task,
                 "task_type": branch.task_type,
                 "iteration": branch.iteration,
-                "item_index": -1,
+                "item_index": branch.item_index,
                 "attempt": branch.attempt + 1,
                 "status": TaskRunStatus.FAILED,
                 "reason": Reason.WORKER_LOST,
@@ -106,7 +107,10 @@ def prune_definitions(connection: Connection, before: datetime) -> int:
 
 
 _HOPELESS = select(branches.c.id, branches.c.flow_run_id).where(
-    branches.c.state == BranchState.READY, branches.c.losses >= bindparam("most")
+    branches.c.state == BranchState.READY,
+    branches.c.losses >= bindparam("most"),
+    # Said in so many words, so that the index of those few serves.
+    branches.c.losses > literal_column("0"),
 )
 
 _DUE = (

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from shared.queue import Ringer
 from shared.store import steps
-from shared.store.books import Recorded, Step
+from shared.store.step import Recorded, Step
 from worker import runner
 from worker.__main__ import main
 

@@ -123,3 +123,37 @@ class Echo(BaseTask):
     async def run(self, context: TaskContext) -> dict[str, object]:
         """Give the result."""
         return {"success": True, "data": context.params}
+
+
+class Picky(BaseTask):
+    """Comes to what its item says."""
+
+    name = "picky"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Give the item back, or do what it says."""
+        assert context.params == {"item": context.item, "index": context.index}
+        match context.item:
+            case "hang":
+                await asyncio.Event().wait()
+            case "boom":
+                await asyncio.sleep(0.1)
+                raise RuntimeError("boom")
+        return {"success": context.item != "no", "data": context.params}
+
+
+class Counting(BaseTask):
+    """Tells how many of its kind ran at the same time."""
+
+    name = "counting"
+    needs_results = False
+    running = 0
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Run for a moment."""
+        Counting.running += 1
+        await asyncio.sleep(0.02)
+        most = Counting.running
+        Counting.running -= 1
+        return {"success": True, "data": {"most": most}}

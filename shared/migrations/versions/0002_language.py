@@ -1,4 +1,4 @@
-"""The flow language: attempts that are tried again.
+"""The flow language: attempts that are tried again, items of lists.
 
 Rows that were written before read as if these fields had always been there: their defaults
 are what the first revision meant.
@@ -7,14 +7,41 @@ are what the first revision meant.
 import sqlalchemy as sa
 from alembic import op
 
+from shared.models import JsonText
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
 
+def _id() -> sa.types.TypeEngine[str]:
+    return sa.String(length=36).with_variant(sa.UUID(as_uuid=False), "postgresql")
+
+
 def upgrade() -> None:
     """Go forward."""
     op.add_column(
         "branch", sa.Column("failed_attempts", sa.Integer(), nullable=False, server_default="0")
+    )
+    op.add_column("branch", sa.Column("parent_id", _id(), nullable=True))
+    op.add_column(
+        "branch", sa.Column("item_index", sa.Integer(), nullable=False, server_default="-1")
+    )
+    op.add_column("branch", sa.Column("item", JsonText(), nullable=True))
+    for name in ("item_count", "items_left", "items_failed"):
+        op.add_column("branch", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
+    op.create_index(
+        "branch_of_item",
+        "branch",
+        ["parent_id", "item_index"],
+        sqlite_where=sa.text("parent_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_id IS NOT NULL"),
+    )
+    op.create_index(
+        "branch_suspect",
+        "branch",
+        ["losses"],
+        sqlite_where=sa.text("state = 'ready' AND losses > 0"),
+        postgresql_where=sa.text("state = 'ready' AND losses > 0"),
     )

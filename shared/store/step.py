@@ -1,0 +1,92 @@
+"""A step of a branch: what a visit came to, as a worker tells it, and what became of it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from shared.decider import Targets
+from shared.flow import Flow
+from shared.ids import BranchId, FlowRunId, WorkerId
+from shared.status import Outcome, RunStatus
+from shared.store.branches import Visit
+from shared.store.logs import LoggedLine
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a visit came to, with all that is needed to record it."""
+
+    visit: Visit
+    flow: Flow
+    worker_id: WorkerId
+    kind: Literal["success", "failure", "error", "suspended", "retry", "mapped"]
+    """``retry`` is an attempt that went wrong and is followed by another one; ``mapped`` a
+    visit that from now on waits for its items."""
+    task_types: Collection[str]
+    """What the worker can run: other tasks are handed over."""
+    lease_now: float
+    targets: Targets | None = None
+    """Where the conditions lead; None for an error that nobody handles."""
+    data: bytes | None = None
+    error: bytes | None = None
+    reason: str | None = None
+    wake_at: datetime | None = None
+    """Of ``suspended`` and ``retry``."""
+    items: Sequence[bytes] = ()
+    """Of ``mapped``: the items as JSON, at least one."""
+    logs: Sequence[LoggedLine] = ()
+    keep: int = 1
+    """Branches of a fork that this worker goes on with itself."""
+
+    @property
+    def branch_id(self) -> BranchId:
+        """The branch that made the step."""
+        return self.visit.branch_id
+
+    @property
+    def flow_run_id(self) -> FlowRunId:
+        """Its run."""
+        return self.visit.flow_run_id
+
+    @property
+    def claim(self) -> int:
+        """The claim under which the visit was run."""
+        return self.visit.claim
+
+    @property
+    def task(self) -> str:
+        """The task that was visited."""
+        return self.visit.task
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the branch is in the books of the joins."""
+        return self.visit.tracked
+
+    @property
+    def ends_item(self) -> bool:
+        """Whether it is the end of one item of a list."""
+        return self.visit.parent_id is not None and self.kind in _OUTCOMES
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the visit came to, where it is over."""
+        return _OUTCOMES.get(self.kind)
+
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What became of a step."""
+
+    accepted: bool
+    """False: the claim was taken away, and nothing was written."""
+    started: list[Visit] = field(default_factory=list)
+    """The visits that the worker goes on with."""
+    ready: list[BranchId] = field(default_factory=list)
+    """Branches for anybody, to ring for."""
+    ended: RunStatus | None = None
+    """The final status of the run, where this step ended it."""
