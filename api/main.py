@@ -16,7 +16,7 @@ from api.border import RequestBorder
 from api.openapi import describe
 from api.problems import on_error, on_http_error, on_invalid_parameters
 from api.resources import open_resources
-from api.routes import health, pages, runs, submitting, validation, workers
+from api.routes import health, pages, runs, signals, submitting, validation, workers
 from shared.errors import FlowManagerError
 from shared.settings import Settings, load_settings
 
@@ -28,7 +28,13 @@ _NO_TELEMETRY: TelemetryConfig = {
     "auto_configure": False,
 }
 
-GUARDED_ROUTERS = (submitting.router, validation.router, runs.router, workers.router)
+GUARDED_ROUTERS = (
+    submitting.router,
+    validation.router,
+    runs.router,
+    signals.router,
+    workers.router,
+)
 """What only who may shall call: whatever guards them is a dependency of the router, so that no
 rule about paths has to know them."""
 

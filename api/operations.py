@@ -189,6 +189,21 @@ CANCEL = _operation(
     (400, 404, 408, 409, 413, 415, 422, 503),
     parameters=[_RUN_ID],
 )
+SEND_SIGNAL = _operation(
+    "runs",
+    "Send a signal to a run",
+    {202: _answer("It is kept or has ended a wait.", "AcceptedRun", examples.ACCEPTED, _LOCATION)},
+    (400, 404, 408, 409, 413, 415, 422, 503),
+    requestBody={
+        "description": "Any JSON, or nothing.",
+        "required": False,
+        "content": {"application/json": {"schema": {}, "example": {"approved": True}}},
+    },
+    parameters=[
+        _RUN_ID,
+        _header("Idempotency-Key", "The same key counts once.", "approval-17"),
+    ],
+)
 VALIDATE = _operation(
     "definitions",
     "Judge a definition without running it",

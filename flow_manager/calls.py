@@ -94,6 +94,17 @@ def cancel_run(flow_run_id: str) -> Call[JsonValue]:
     return Call("POST", f"/flows/{_segment(flow_run_id)}/cancel", _read_json)
 
 
+def send_signal(
+    flow_run_id: str, signal: str, data: JsonValue, *, idempotency_key: str | None
+) -> Call[JsonValue]:
+    """Send a signal to a run."""
+    headers = {"Content-Type": "application/json"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    path = f"/flows/{_segment(flow_run_id)}/signals/{_segment(signal)}"
+    return Call("POST", path, _read_json, headers=headers, body=orjson.dumps(data))
+
+
 def get_json(path: str) -> Call[JsonValue]:
     """Whatever a path answers."""
     return Call("GET", path, _read_json)

@@ -144,6 +144,18 @@ class FlowClient:
         """Ask for the run to be cancelled."""
         self._send(calls.cancel_run(flow_run_id))
 
+    def signal(
+        self,
+        flow_run_id: str,
+        signal: str,
+        data: JsonValue = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Send a signal; ``data`` becomes the data of the task that waits for it."""
+        call = calls.send_signal(flow_run_id, signal, data, idempotency_key=idempotency_key)
+        self._send(call)
+
     def get_json(self, path: str) -> JsonValue:
         """What a path of the service answers, such as ``/tasks`` or ``/workers``."""
         return self._send(calls.get_json(path))
@@ -261,6 +273,18 @@ class AsyncFlowClient:
     async def cancel(self, flow_run_id: str) -> None:
         """Ask for the run to be cancelled."""
         await self._send(calls.cancel_run(flow_run_id))
+
+    async def signal(
+        self,
+        flow_run_id: str,
+        signal: str,
+        data: JsonValue = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Send a signal; ``data`` becomes the data of the task that waits for it."""
+        call = calls.send_signal(flow_run_id, signal, data, idempotency_key=idempotency_key)
+        await self._send(call)
 
     async def get_json(self, path: str) -> JsonValue:
         """What a path of the service answers, such as ``/tasks`` or ``/workers``."""

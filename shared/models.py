@@ -222,6 +222,8 @@ class Branch(_Table, table=True):
     ready_at: float = 0
     """Lease time since when it is ready."""
     wake_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    signal: str | None = None
+    """The signal that its open task run waits for, or waited for."""
     parent_id: str | None = Field(default=None, sa_type=_id())
     """Of a branch that runs one item of a list: the branch that waits for all of them."""
     item_index: int = Field(default=NO_INDEX, sa_column_kwargs={"server_default": "-1"})
@@ -283,6 +285,26 @@ class TaskRun(_Table, table=True):
     worker_id: str | None = Field(default=None, sa_type=_id())
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class SignalRow(_Table, table=True):
+    """A signal that was sent to a run, kept until a task waits for it."""
+
+    __tablename__ = "signal"
+    __table_args__ = (
+        Index("signal_of_run", "flow_run_id", "name"),
+        Index("signal_by_key", "flow_run_id", "idempotency_key", unique=True),
+        Index("signal_by_task_run", "task_run_id"),
+    )
+
+    id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(sa_type=_id())
+    name: str
+    data: bytes | None = Field(default=None, sa_type=JsonText)
+    idempotency_key: str | None = None
+    received_at: datetime = Field(sa_type=UtcDateTime)
+    task_run_id: str | None = Field(default=None, sa_type=_id())
+    """The task run whose wait it ended."""
 
 
 class LogLine(_Table, table=True):

@@ -99,12 +99,15 @@ def check_order(uses: Sequence[Use], graph: Graph, findings: Findings) -> None:
     before = graph.known_before(wanted)
     reached = set(graph.order)
     for use in uses:
-        if use.task not in bits or (use.at is not None and use.at not in graph.numbers):
+        at = None if use.at is None else graph.numbers.get(use.at)
+        if use.task not in bits or (use.at is not None and at not in reached):
+            # Told already, or never evaluated.
             continue
         if use.at is None:
             can, surely = graph.numbers[use.task] in reached, True
         else:
-            masks = before[graph.numbers[use.at]]
+            assert at is not None
+            masks = before[at]
             is_itself = use.is_after and use.task == use.at
             can, surely = (is_itself or bool(mask & bits[use.task]) for mask in masks)
         if not can:

@@ -58,11 +58,17 @@ class Suspend:
     until: datetime | None = None
     """A time with a time zone. One in the past wakes at once."""
     seconds: float | None = None
-    """From now on. Exactly one of both is given."""
+    """From now on. Of both at most one is given, and exactly one where ``signal`` is not."""
+    signal: str | None = None
+    """The name of a signal that ends the wait; with a time, whichever comes first."""
 
     def __post_init__(self) -> None:
-        if (self.until is None) == (self.seconds is None):
+        if self.until is not None and self.seconds is not None:
             raise ValueError("Suspend takes either until or seconds")
+        if self.until is None and self.seconds is None and not self.signal:
+            raise ValueError("Suspend takes until, seconds or a signal")
+        if self.signal is not None and not 0 < len(self.signal) <= MAX_NAME_LENGTH:
+            raise ValueError(f"Suspend: a signal has 1 to {MAX_NAME_LENGTH} characters")
         if self.until is not None and self.until.utcoffset() is None:
             raise ValueError("Suspend: until needs a time zone")
         # Written so that NaN is refused as well.
@@ -70,6 +76,15 @@ class Suspend:
             raise ValueError(
                 f"Suspend: seconds must lie between 0 and {MAX_SUSPEND_SECONDS}, not {self.seconds}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that was sent to the run and ended a wait."""
+
+    name: str
+    data: Json = None
+    """The JSON that came with it."""
 
 
 MAX_SUSPEND_SECONDS = 10 * 366 * 86_400
@@ -126,6 +141,8 @@ class TaskContext:
     attempt: int = 1
     iteration: int = 1
     """1 at the first visit of this task in the run, 2 when a loop comes by again."""
+    signal: Signal | None = None
+    """In ``resume``, the signal that ended the wait; None where its time was over first."""
     idempotency_key: str = ""
     """The same for every attempt of one visit: give it to what must happen only once."""
     _stopped: bool = False

@@ -3,15 +3,15 @@
 They are found like anybody else's, by the entry points in ``pyproject.toml``.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from shared.durations import Duration, format_duration
+from shared.errors import InvalidInput, TaskTimeout
+from shared.input_schema import check_input
 from shared.tasks import (
-    MAX_SUSPEND_SECONDS,
     BaseTask,
     Json,
     Suspend,
@@ -19,9 +19,6 @@ from shared.tasks import (
     TaskOutput,
     TaskResult,
 )
-
-_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|w)")
 
 
 class _Params(BaseModel):
@@ -44,24 +41,10 @@ class Noop(BaseTask):
 # --- sleep ---------------------------------------------------------------------------------------
 
 
-def _read_duration(value: object) -> object:
-    """Seconds of a text like ``"30s"``, ``"1.5h"`` or ``"2d"``; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
-        raise ValueError('a duration is a number of seconds or a text like "30s", "5m", "2d"')
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
-
-
 class SleepParams(_Params):
     """Either of both; without any, it does not wait."""
 
-    seconds: Annotated[
-        float,
-        Field(ge=0, le=MAX_SUSPEND_SECONDS),
-        BeforeValidator(_read_duration, json_schema_input_type=float | str),
-    ] = Field(default=0.0, alias="for", title="for")
+    seconds: Duration = Field(default=0.0, alias="for", title="for")
     """How long: seconds, or text like ``"30s"``, ``"5m"``, ``"2d"``."""
     until: AwareDatetime | None = None
     """An ISO 8601 time with its time zone. One in the past does not wait."""
@@ -91,6 +74,50 @@ class Sleep(BaseTask):
     async def resume(self, context: TaskContext) -> TaskOutput:
         """The time has come."""
         return TaskResult(success=True)
+
+
+# --- wait_for_signal ------------------------------------------------------------------------------
+
+
+class WaitParams(_Params):
+    """What is waited for."""
+
+    signal: str = Field(min_length=1, max_length=200)
+    """The name under which it is sent."""
+    timeout: Duration | None = None
+    """How long; passing it is an error. For ever where it is not given."""
+    data_schema: dict[str, JsonValue] | bool | None = Field(
+        default=None, alias="schema", title="schema"
+    )
+    """JSON Schema of what must come with it. Other JSON is refused when it is sent."""
+
+
+class WaitForSignal(BaseTask):
+    """Waits until a signal is sent to the run, such as a person's approval. What comes with it
+    is the data. Holds no worker meanwhile and survives restarts."""
+
+    name = "wait_for_signal"
+    Params = WaitParams
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> TaskOutput:
+        """Wait."""
+        params: WaitParams = context.params
+        return Suspend(signal=params.signal, seconds=params.timeout)
+
+    async def resume(self, context: TaskContext) -> TaskOutput:
+        """It has come, or its time is over."""
+        params: WaitParams = context.params
+        if context.signal is None:
+            raise TaskTimeout(
+                f"the signal {params.signal!r} did not come within "
+                f"{format_duration(params.timeout or 0)}"
+            )
+        wrong = check_input(params.data_schema, context.signal.data, 3)
+        if wrong:
+            told = "; ".join(f"{one.pointer.removeprefix('/input')} {one.message}" for one in wrong)
+            raise InvalidInput(f"what came with the signal {params.signal!r} does not fit: {told}")
+        return TaskResult(success=True, data=context.signal.data)
 
 
 # --- fail ----------------------------------------------------------------------------------------

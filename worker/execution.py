@@ -21,11 +21,11 @@ from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.logs import LoggedLine
-from shared.tasks import BaseTask, EarlierResult, Json, TaskContext
+from shared.tasks import BaseTask, EarlierResult, Json, Signal, TaskContext
 from worker.capture import CURRENT, Capture, CaptureHandler
 from worker.driving import Cancelled, Drive
 from worker.failures import encode_error
-from worker.results import read_result
+from worker.results import Suspension, read_result
 from worker.threads import Threads
 
 STOP_SECONDS = 5.0
@@ -55,6 +55,8 @@ class Execution:
     idempotency_key: str = ""
     timeout_seconds: float | None = None
     """The settings' default where it is None."""
+    signal: Signal | None = None
+    """That ended the wait, where one did."""
     resumed: bool = False
     """Whether it was suspended and is woken: ``resume`` is called instead of ``run``."""
 
@@ -73,7 +75,9 @@ class AttemptResult:
     logs: list[LoggedLine] = field(default_factory=list)
     """The lines that nobody took while the attempt ran."""
     wake_at: datetime | None = None
-    """In UTC, where it was suspended."""
+    """In UTC, where it was suspended until a time."""
+    signal: str | None = None
+    """Where it was suspended until a signal comes."""
 
 
 class Executor:
@@ -130,8 +134,10 @@ class Executor:
             encoded = encode_error(error, limits.max_error_characters)
             return AttemptResult("error", error=encoded, reason=reason, logs=capture.close())
         logs = capture.close()
-        if isinstance(result, datetime):
-            return AttemptResult("suspended", logs=logs, wake_at=result)
+        if isinstance(result, Suspension):
+            return AttemptResult(
+                "suspended", logs=logs, wake_at=result.wake_at, signal=result.signal
+            )
         if result.success:
             return AttemptResult("success", data=result.data, logs=logs)
         return AttemptResult("failure", data=result.data, reason=Reason.RETURNED_FAILURE, logs=logs)
@@ -177,6 +183,7 @@ def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskConte
         attempt=execution.attempt,
         iteration=execution.iteration,
         idempotency_key=execution.idempotency_key,
+        signal=execution.signal,
     )
 
 

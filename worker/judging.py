@@ -29,6 +29,7 @@ class Judgement:
     targets: Targets | None = None
     wake_at: datetime | None = None
     items: Sequence[bytes] = ()
+    signal: str | None = None
 
 
 def judge(
@@ -44,7 +45,7 @@ def judge(
     assert result.kind != "cancelled", "an attempt that was cancelled is not recorded"
     match result.kind:
         case "suspended":
-            return Judgement("suspended", wake_at=result.wake_at)
+            return Judgement("suspended", wake_at=result.wake_at, signal=result.signal)
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:

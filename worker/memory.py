@@ -23,11 +23,12 @@ from shared.queries.results import (
     earlier_results,
     item_results,
     joined_data,
+    taken_signal,
     task_and_data,
     visit_began,
 )
 from shared.store.branches import Visit
-from shared.tasks import EarlierResult, Json
+from shared.tasks import EarlierResult, Json, Signal
 
 _KEPT_SNAPSHOTS = 256
 _Key = tuple[str, str | None, frozenset[str] | None]
@@ -120,6 +121,15 @@ class Memories:
         memory.previous, memory.joined = snapshot.previous, snapshot.joined
         memory.is_complete = only is None
         memory.read = only
+
+    async def signal(self, visit: Visit) -> Signal | None:
+        """The signal that ended the wait of ``visit``, where one did."""
+        return await asyncio.to_thread(self._read_signal, visit)
+
+    def _read_signal(self, visit: Visit) -> Signal | None:
+        with self._database.read() as connection:
+            found = taken_signal(connection, visit.task_run_id)
+        return None if found is None else Signal(found.name, _load(found.data))
 
     async def items(self, visit: Visit) -> list[ItemResult]:
         """What the items of ``visit`` came to."""

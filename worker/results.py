@@ -34,8 +34,17 @@ class Returned:
     data: bytes
 
 
-def read_result(returned: object, max_bytes: int) -> Returned | datetime:
-    """The result a task returned, or the time at which it wants to be woken.
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A wait that a task asked for: until a time, a signal, or what comes first."""
+
+    wake_at: datetime | None
+    """In UTC."""
+    signal: str | None = None
+
+
+def read_result(returned: object, max_bytes: int) -> Returned | Suspension:
+    """The result a task returned, or what it wants to wait for.
 
     Raises:
         InvalidTaskResult: it has another shape than is allowed, or is not JSON.
@@ -48,7 +57,7 @@ def read_result(returned: object, max_bytes: int) -> Returned | datetime:
     if returned is None or isinstance(returned, bool):
         return Returned(returned is not False, _EMPTY)
     if isinstance(returned, Suspend):
-        return _wake_time(returned)
+        return Suspension(_wake_time(returned), returned.signal)
     if inspect.iscoroutine(returned):
         returned.close()
         raise InvalidTaskResult("run() returned a coroutine: make it `async def`, or await it")
@@ -102,10 +111,11 @@ def _result(success: object, data: Json, max_bytes: int) -> Returned:
     return Returned(success, encode_data(data, max_bytes))
 
 
-def _wake_time(suspend: Suspend) -> datetime:
+def _wake_time(suspend: Suspend) -> datetime | None:
     if suspend.until is not None:
         return suspend.until.astimezone(UTC)
-    assert suspend.seconds is not None
+    if suspend.seconds is None:
+        return None
     return datetime.now(UTC) + timedelta(seconds=suspend.seconds)
 
 

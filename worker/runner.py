@@ -247,6 +247,7 @@ class Runner:
             reason=result.reason,
             wake_at=judgement.wake_at,
             items=judgement.items,
+            signal=judgement.signal,
             logs=result.logs,
             keep=self._share(len(judgement.targets or judgement.items)),
         )

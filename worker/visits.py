@@ -122,6 +122,7 @@ class Visits:
             iteration=visit.iteration,
             item=_load(visit.item),
             index=None if visit.parent_id is None else visit.item_index,
+            signal=await self._memories.signal(visit) if visit.signal is not None else None,
             idempotency_key=_idempotency_key(visit),
             timeout_seconds=task.timeout,
             resumed=visit.resumed,

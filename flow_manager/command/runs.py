@@ -1,4 +1,4 @@
-"""Commands about runs: ``run``, ``runs``, ``show``, ``watch`` and ``cancel``.
+"""Commands about runs: ``run``, ``runs``, ``show``, ``watch``, ``cancel``, ``signal``.
 
 They speak to the service by HTTP, so they work from any machine that reaches it.
 """
@@ -131,6 +131,24 @@ def cancel(flow_run_id: str = ID, url: str = URL, api_key: str | None = API_KEY)
     with connect(url, api_key) as client:
         client.cancel(flow_run_id)
     print(f"Cancelled run {flow_run_id}.")
+
+
+def signal(
+    flow_run_id: str = ID,
+    name: str = typer.Argument(help="The signal's name.", metavar="SIGNAL"),
+    data: str | None = typer.Option(
+        None, "--data", help="JSON that comes with it, or @FILE.", metavar="JSON|@FILE"
+    ),
+    idempotency_key: str | None = typer.Option(
+        None, "--idempotency-key", help="Sent twice with the same key, it counts once."
+    ),
+    url: str = URL,
+    api_key: str | None = API_KEY,
+) -> None:
+    """Send a signal to a run: whoever waits for it goes on."""
+    with connect(url, api_key) as client:
+        client.signal(flow_run_id, name, _read_input(data), idempotency_key=idempotency_key)
+    print(f"Sent {name} to run {flow_run_id}.")
 
 
 def exit_status(run: "Run") -> int:

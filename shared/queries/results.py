@@ -7,11 +7,12 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from shared.ids import FlowRunId, TaskRunId
-from shared.models import NO_INDEX, Branch, StoredDefinition, TaskRun
+from shared.models import NO_INDEX, Branch, SignalRow, StoredDefinition, TaskRun
 from shared.status import TaskRunStatus
 
 task_runs = TaskRun.__table__
 branches = Branch.__table__
+signals = SignalRow.__table__
 definitions = StoredDefinition.__table__
 
 _MAX_NAMES = 500
@@ -116,6 +117,22 @@ def item_results(
         for row in rows
     }
     return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSignal:
+    """A signal as it was sent."""
+
+    name: str
+    data: bytes | None
+
+
+def taken_signal(connection: Connection, task_run_id: TaskRunId) -> StoredSignal | None:
+    """The signal that ended the wait of a task run, if one did."""
+    row = connection.execute(
+        select(signals.c.name, signals.c.data).where(signals.c.task_run_id == task_run_id)
+    ).first()
+    return None if row is None else StoredSignal(row.name, row.data)
 
 
 def visit_began(

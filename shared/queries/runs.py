@@ -222,6 +222,16 @@ def run_version(connection: Connection, flow_run_id: FlowRunId) -> str | None:
     return "|".join(str(value) for value in (*run, *changes))
 
 
+def definition_of_run(connection: Connection, flow_run_id: FlowRunId) -> tuple[str, bytes] | None:
+    """The flow id of a run and the definition that it runs."""
+    row = connection.execute(
+        select(runs.c.flow_id, definitions.c.content)
+        .join(definitions, definitions.c.hash == runs.c.definition_hash)
+        .where(runs.c.id == flow_run_id)
+    ).one_or_none()
+    return None if row is None else (row.flow_id, row.content)
+
+
 def flow_of_run(connection: Connection, flow_run_id: FlowRunId) -> str | None:
     """The id of the flow that a run is of; None for an unknown run."""
     return connection.execute(

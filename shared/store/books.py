@@ -22,6 +22,7 @@ from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.logs import LoggedLine, insert_lines
 from shared.store.outputs import render_output
 from shared.store.runs import fail_run
+from shared.store.signals import take_kept_signal
 from shared.store.step import Recorded, Step
 
 branches = Branch.__table__
@@ -91,9 +92,14 @@ class Books:
     # What a step comes to, one method a way.
 
     def suspend(self, step: Step) -> None:
-        """Put the branch to sleep, its task run waiting."""
+        """Put the branch to sleep, its task run waiting; where the signal that it waits for
+        has come already, it may go on at once."""
         self._suspended.append({"t_id": step.visit.task_run_id})
-        self._move(step, BranchState.WAITING, step.visit, wake_at=step.wake_at)
+        state = BranchState.WAITING
+        if step.signal is not None and take_kept_signal(self.connection, step):
+            state = BranchState.READY
+            self.results[step.branch_id].ready.append(step.branch_id)
+        self._move(step, state, step.visit, wake_at=step.wake_at, signal=step.signal)
 
     def wait_for_items(self, step: Step, items: int) -> None:
         """Let the visit wait for so many branches, each of which runs one of its items."""
@@ -223,10 +229,12 @@ class Books:
         *,
         wake_at: datetime | None = None,
         items: int = 0,
+        signal: str | None = None,
     ) -> None:
         running = state is BranchState.RUNNING
-        # A visit that waits for a time or for its items goes on where it stands.
-        stays = state is BranchState.DONE or wake_at is not None or items > 0
+        # A visit that waits goes on where it stands.
+        waits = wake_at is not None or signal is not None or items > 0
+        stays = state is BranchState.DONE or waits
         has_run = running or (stays and state is not BranchState.DONE)
         self._moved.append(
             {
@@ -245,6 +253,7 @@ class Books:
                 "b_ready_at": step.lease_now,
                 "b_wake_at": wake_at,
                 "b_items": items,
+                "b_signal": signal,
             }
         )
 
@@ -422,6 +431,7 @@ _MOVE = Statement(
         ready_at=bindparam("b_ready_at"),
         wake_at=bindparam("b_wake_at"),
         item_count=bindparam("b_items"),
+        signal=bindparam("b_signal"),
         items_left=bindparam("b_items"),
         items_failed=0,
     )

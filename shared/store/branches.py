@@ -43,6 +43,8 @@ class Visit(NamedTuple):
     item_count: int = 0
     """Of a resumed visit that waited for its items: how many there were."""
     items_failed: int = 0
+    signal: str | None = None
+    """The signal that it waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ def _begin(row: Row) -> Visit:
         item=row.item,
         item_count=row.item_count,
         items_failed=row.items_failed,
+        signal=row.signal,
     )
 
 
@@ -294,8 +297,8 @@ def _free(
 
 
 def _was_resumed(row: Row) -> bool:
-    """Whether the open attempt had waited for a time or for its items."""
-    return row.wake_at is not None or row.item_count > 0
+    """Whether the open attempt had waited: for a time, a signal, or its items."""
+    return row.wake_at is not None or row.signal is not None or row.item_count > 0
 
 
 _VISIT_COLUMNS = (
@@ -318,6 +321,7 @@ _VISIT_COLUMNS = (
     branches.c.item,
     branches.c.item_count,
     branches.c.items_failed,
+    branches.c.signal,
 )
 
 _MAY_RUN = (
@@ -417,6 +421,7 @@ _HELD_COLUMNS = (
     branches.c.task_run_id,
     branches.c.losses,
     branches.c.wake_at,
+    branches.c.signal,
     branches.c.item_count,
 )
 

@@ -33,6 +33,8 @@ class Step:
     reason: str | None = None
     wake_at: datetime | None = None
     """Of ``suspended`` and ``retry``."""
+    signal: str | None = None
+    """Of ``suspended``: the signal that ends the wait."""
     items: Sequence[bytes] = ()
     """Of ``mapped``: the items as JSON, at least one."""
     logs: Sequence[LoggedLine] = ()

@@ -74,7 +74,8 @@ def _move(step: Step) -> Move | None:
 def _touches_run(step: Step, move: Move | None) -> bool:
     """Whether more than this one branch is concerned."""
     if step.kind == "suspended":
-        return False
+        # A signal may be coming at this very moment.
+        return step.signal is not None
     if step.kind == "mapped" or step.ends_item:
         return True
     if step.kind == "retry" or step.flow.is_counted:

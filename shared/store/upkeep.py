@@ -6,7 +6,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
 
 from shared.ids import BranchId, FlowRunId, new_id
-from shared.models import Branch, FlowRun, Join, LogLine, StoredDefinition, TaskRun
+from shared.models import Branch, FlowRun, Join, LogLine, SignalRow, StoredDefinition, TaskRun
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.runs import fail_run, lock_runs
 
@@ -91,7 +91,7 @@ def prune_runs(connection: Connection, before: datetime) -> int:
     )
     if not old:
         return 0
-    for table in (LogLine, TaskRun, Branch, Join):
+    for table in (LogLine, SignalRow, TaskRun, Branch, Join):
         column = table.__table__.c.flow_run_id
         connection.execute(delete(table.__table__).where(column.in_(old)))
     connection.execute(delete(runs).where(runs.c.id.in_(old)))

@@ -14,7 +14,16 @@ from shared.errors import InvalidTask, NotFound
 from shared.registry import Registry, announced_names, load_registry
 from shared.tasks import BaseTask, TaskContext, TaskOutput
 
-BUILTIN = {"noop", "sleep", "fail", "http_request", "fetch_data", "process_data", "store_data"}
+BUILTIN = {
+    "noop",
+    "sleep",
+    "fail",
+    "http_request",
+    "wait_for_signal",
+    "fetch_data",
+    "process_data",
+    "store_data",
+}
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from shared.errors import InvalidTaskResult, LimitExceeded
 from shared.tasks import Suspend, TaskResult
-from worker.results import Returned, encode_data, read_result
+from worker.results import Returned, Suspension, encode_data, read_result
 
 LIMIT = 1_000_000
 
@@ -83,12 +83,16 @@ def test_coroutine_is_refused_and_closed() -> None:
 
 def test_suspend_gives_the_time_to_wake_in_utc() -> None:
     east = timezone(timedelta(hours=2))
-    assert read_result(Suspend(until=datetime(2030, 1, 1, 2, tzinfo=east)), LIMIT) == datetime(
-        2030, 1, 1, tzinfo=UTC
-    )
-    wake_at = read_result(Suspend(seconds=60), LIMIT)
-    assert isinstance(wake_at, datetime)
-    assert timedelta(seconds=50) < wake_at - datetime.now(UTC) <= timedelta(seconds=60)
+    until = Suspend(until=datetime(2030, 1, 1, 2, tzinfo=east))
+    assert read_result(until, LIMIT) == Suspension(datetime(2030, 1, 1, tzinfo=UTC))
+    found = read_result(Suspend(seconds=60), LIMIT)
+    assert isinstance(found, Suspension)
+    assert found.wake_at is not None
+    assert timedelta(seconds=50) < found.wake_at - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+def test_suspend_names_the_signal_that_ends_it() -> None:
+    assert read_result(Suspend(signal="paid"), LIMIT) == Suspension(None, "paid")
 
 
 def nested(levels: int) -> list[Any]:

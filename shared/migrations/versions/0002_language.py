@@ -1,4 +1,4 @@
-"""The flow language: attempts that are tried again, items of lists.
+"""The flow language: attempts that are tried again, items of lists, signals.
 
 Rows that were written before read as if these fields had always been there: their defaults
 are what the first revision meant.
@@ -7,7 +7,7 @@ are what the first revision meant.
 import sqlalchemy as sa
 from alembic import op
 
-from shared.models import JsonText
+from shared.models import JsonText, UtcDateTime
 
 revision = "0002"
 down_revision = "0001"
@@ -45,3 +45,18 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'ready' AND losses > 0"),
         postgresql_where=sa.text("state = 'ready' AND losses > 0"),
     )
+    op.add_column("branch", sa.Column("signal", sa.String(), nullable=True))
+    op.create_table(
+        "signal",
+        sa.Column("id", _id(), nullable=False),
+        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("data", JsonText(), nullable=True),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.Column("task_run_id", _id(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("signal_of_run", "signal", ["flow_run_id", "name"])
+    op.create_index("signal_by_key", "signal", ["flow_run_id", "idempotency_key"], unique=True)
+    op.create_index("signal_by_task_run", "signal", ["task_run_id"])
