@@ -1,8 +1,10 @@
 """Tasks of the media example: the long way (a class) and the short way (a function).
 
 Run it with ``FLOW_TASK_MODULES=examples/media.py`` and ``examples/media.json``: `split` forks
-into `resize`, `tag` and `scan`, which meet at `publish`. The picture is smaller than what
-`resize` is asked for, so it says no; its branch goes by `shrink` to the same join.
+into `resize`, `thumbnails`, `tag` and `scan`, which meet at `approve`. The picture is smaller
+than what `resize` is asked for, so it says no; its branch goes by `shrink` to the same join.
+`thumbnails` runs once for each width. The scanner is busy at the first attempt. `approve` waits
+for a signal, and what comes with it decides whether `publish` runs.
 """
 
 import asyncio
@@ -76,9 +78,24 @@ async def tag(context: TaskContext, words: list[str] | None = None) -> dict[str,
     return {"success": True, "data": {"tags": sorted(found)}}
 
 
+@task("thumbnail")
+async def thumbnail(context: TaskContext, width: int) -> dict[str, Any]:
+    """Makes a small copy; one of the items of a list."""
+    await asyncio.sleep(0.02)
+    picture = picture_of(context)
+    height = round(picture["height"] * width / picture["width"])
+    return {"success": True, "data": {"width": width, "height": height}}
+
+
+class ScannerIsBusy(Exception):
+    """Nothing is wrong that a moment would not mend."""
+
+
 @task("scan")
 def scan(context: TaskContext) -> dict[str, Any]:
-    """Scans the picture. Not async, so it runs on a thread."""
+    """Scans the picture, at the second attempt. Not async, so it runs on a thread."""
+    if context.attempt == 1:
+        raise ScannerIsBusy("the scanner is busy")
     picture = picture_of(context)
     checksum = zlib.crc32(repr(sorted(picture.items())).encode())
     context.log.info("scanned %s", picture["name"])
@@ -86,11 +103,10 @@ def scan(context: TaskContext) -> dict[str, Any]:
 
 
 @task("publish")
-async def publish(context: TaskContext) -> dict[str, Any]:
-    """Puts together what the branches came to. The key makes it happen only once."""
-    parts = context.previous if isinstance(context.previous, dict) else {}
-    context.log.info("publishing what %s gave", ", ".join(sorted(parts)) or "nobody")
-    return {
-        "success": True,
-        "data": {"published": picture_of(context)["name"], "parts": parts},
-    }
+async def publish(
+    context: TaskContext, tags: list[str], sizes: int, approved_by: str
+) -> dict[str, Any]:
+    """Publishes the picture. The key makes it happen only once, however often it is tried."""
+    context.log.info("publishing with the key %s", context.idempotency_key)
+    published = {"picture": picture_of(context)["name"], "tags": tags, "sizes": sizes}
+    return {"success": True, "data": {**published, "approved_by": approved_by}}

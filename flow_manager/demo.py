@@ -19,11 +19,14 @@ from flow_manager.development.supervisor import StartFailed, run_service
 from flow_manager.results import Run
 from shared.errors import FlowManagerError, InvalidSettings
 from shared.settings import Settings
+from shared.status import TaskRunStatus
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 WORKERS = 2
 RUN_SECONDS = 60.0
 """What the example may take; it needs less than a second."""
+SIGNAL = "approve"
+"""What the example waits for, and the task that does."""
 LOG_LINES = 20
 """Of the processes' output, shown where they did not start."""
 
@@ -89,12 +92,21 @@ async def _show_example(console: Console, plan: Plan, flow: JsonValue) -> int:
 
 
 async def _follow(console: Console, client: AsyncFlowClient, flow_run_id: str) -> Run:
+    """Show the run while it goes on, and give the approval that it waits for."""
     last: Run | None = None
+    is_approved = False
     with drawing(console) as show:
         async for last in client.watch(flow_run_id):
             show(last)
+            if not is_approved and _waits_for_approval(last):
+                is_approved = True
+                await client.signal(flow_run_id, SIGNAL, {"approved": True, "by": "the demo"})
     assert last is not None
     return last
+
+
+def _waits_for_approval(run: Run) -> bool:
+    return any(task.name == SIGNAL and task.status is TaskRunStatus.WAITING for task in run.tasks)
 
 
 def _free_port() -> int:

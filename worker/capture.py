@@ -8,6 +8,7 @@ which attempt a record belongs to. So every library's lines are kept, not only t
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -33,12 +34,15 @@ class Capture:
         "_omitted",
         "_task",
         "_task_run_id",
+        "redact",
         "waiting_since",
     )
 
     def __init__(
         self, handler: "CaptureHandler", flow_run_id: str, task_run_id: str, task: str
     ) -> None:
+        self.redact: Callable[[str], str] | None = None
+        """Takes out of a line what must not be kept of it."""
         self.waiting_since = 0.0
         """When the oldest line was added that nobody has taken yet; monotonic."""
         self._handler = handler
@@ -59,7 +63,8 @@ class Capture:
             return
         self._added += 1
         at = datetime.fromtimestamp(record.created, UTC)
-        message = _cut(_text(record), self._handler.max_characters)
+        text = _text(record) if self.redact is None else self.redact(_text(record))
+        message = _cut(text, self._handler.max_characters)
         if not self._lines:
             self.waiting_since = time.monotonic()
         self._lines.append(self._line(at, clean_text(record.levelname.lower()), message))

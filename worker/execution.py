@@ -7,7 +7,7 @@ worker. Nothing is recorded here; that is the caller's, under its claim.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -55,6 +55,8 @@ class Execution:
     idempotency_key: str = ""
     timeout_seconds: float | None = None
     """The settings' default where it is None."""
+    redact: Callable[[str], str] | None = None
+    """Takes out of a logged line what must not be kept of it."""
     signal: Signal | None = None
     """That ended the wait, where one did."""
     resumed: bool = False
@@ -105,6 +107,7 @@ class Executor:
         """
         task_class = self._registry.get(execution.task_type)
         capture = self.captured.start(execution.run_id, execution.task_run_id, execution.name)
+        capture.redact = execution.redact
         token = CURRENT.set(capture)
         try:
             return await self._attempt(task_class, execution, capture)

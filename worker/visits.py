@@ -26,6 +26,7 @@ from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
 from worker.memory import Memories, Memory
+from worker.redaction import Redaction
 
 
 class Visits:
@@ -82,7 +83,9 @@ class Visits:
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
     ) -> AttemptResult:
         try:
-            return await self._executor.execute(await self._execution(visit, run, flow, memory))
+            redaction = self._redaction(flow, visit)
+            execution = await self._execution(visit, run, flow, memory, redaction)
+            return redaction.result(await self._executor.execute(execution))
         except ExpressionError as error:
             return broken_off(error)
         except asyncio.CancelledError as stopped:
@@ -91,8 +94,17 @@ class Visits:
                 self._journal.keep(cancelled.logs)
             raise
 
+    def _redaction(self, flow: Flow, visit: Visit) -> Redaction:
+        """What must be taken out of all that the attempt leaves behind."""
+        return Redaction.of(self._secret(name) for name in flow.data.of(visit.task).secrets)
+
     async def _execution(
-        self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
+        self,
+        visit: Visit,
+        run: ClaimedRun,
+        flow: Flow,
+        memory: Memory,
+        redaction: Redaction,
     ) -> Execution:
         task = flow.tasks[visit.task]
         data = flow.data.of(visit.task)
@@ -122,6 +134,7 @@ class Visits:
             iteration=visit.iteration,
             item=_load(visit.item),
             index=None if visit.parent_id is None else visit.item_index,
+            redact=redaction.text if redaction.secrets else None,
             signal=await self._memories.signal(visit) if visit.signal is not None else None,
             idempotency_key=_idempotency_key(visit),
             timeout_seconds=task.timeout,

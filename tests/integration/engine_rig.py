@@ -3,9 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import select
 
@@ -22,6 +24,7 @@ from tests.waiting import wait_until
 from worker.engine import Engine
 
 MODULE = engine_tasks.__name__
+INPUT = {"x": 1}
 
 
 class Rig:
@@ -30,13 +33,13 @@ class Rig:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    async def submit(self, definition: dict[str, Any]) -> FlowRunId:
+    async def submit(self, definition: dict[str, Any], given: Any = INPUT) -> FlowRunId:
         """Store a run and hand its branch over, as a ring would."""
         judged = validate_definition(definition, task_types=self.engine.registry.names())
         assert judged.flow is not None, judged.errors
-        return await self.submit_flow(judged.flow, judged.definition_json)
+        return await self.submit_flow(judged.flow, judged.definition_json, given)
 
-    async def submit_flow(self, flow: Flow, content: bytes) -> FlowRunId:
+    async def submit_flow(self, flow: Flow, content: bytes, given: Any = INPUT) -> FlowRunId:
         """The same for a flow that is known to be good."""
         start = flow.definition.start_task
         created = await self.engine.writer.call(
@@ -48,7 +51,7 @@ class Rig:
                 name="",
                 definition_hash=flow.hash,
                 definition_json=content,
-                input_json=b'{"x": 1}',
+                input_json=orjson.dumps(given),
                 tags_json=b"[]",
                 start_task=start,
                 start_type=flow.tasks[start].task_type,
@@ -113,13 +116,23 @@ class Rig:
 @pytest.fixture
 async def rig(database_url: str, redis_url: str) -> AsyncIterator[Rig]:
     """A running engine."""
+    async with open_rig(database_url, redis_url, (MODULE,)) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def open_rig(
+    database_url: str, redis_url: str, modules: tuple[str, ...], **others: Any
+) -> AsyncIterator[Rig]:
+    """An engine with these task modules, while the block runs."""
     chosen = Settings(
         database_url=database_url,
         redis_url=redis_url,
-        task_modules=(MODULE,),
+        task_modules=modules,
         sweep_seconds=0.1,
         heartbeat_seconds=0.2,
         grace_seconds=0.2,
+        **others,
     )
     await asyncio.to_thread(upgrade, chosen)
     engine = Engine(chosen)

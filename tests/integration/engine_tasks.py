@@ -157,3 +157,18 @@ class Counting(BaseTask):
         most = Counting.running
         Counting.running -= 1
         return {"success": True, "data": {"most": most}}
+
+
+class Tells(BaseTask):
+    """Cannot keep a secret."""
+
+    name = "tells"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Tell it in every way there is."""
+        token = context.params["token"]
+        context.log.warning("logging in with %s", token)
+        if context.params["raises"]:
+            raise PermissionError(f"cannot log in with {token}")
+        return {"success": True, "data": {"said": token, "length": len(token)}}

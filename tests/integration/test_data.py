@@ -3,9 +3,13 @@
 from typing import Any
 
 import orjson
+from pydantic import SecretStr
+from sqlalchemy import select
+from sqlmodel import SQLModel
 
+from shared.models import LogLine
 from shared.status import Outcome, RunStatus
-from tests.integration.engine_rig import Rig, rig
+from tests.integration.engine_rig import MODULE, Rig, open_rig, rig
 
 __all__ = ["rig"]
 
@@ -158,3 +162,35 @@ async def test_only_the_results_that_are_named_are_loaded(rig: Rig) -> None:
     run_id = await rig.submit(flow)
     await rig.ended(run_id)
     assert _data(rig, run_id, "one") == {"a": 1, "before": {}}
+
+
+SECRET = "canary-0a1b2c3d4e5f"
+
+
+async def test_a_secret_reaches_its_task_and_nothing_that_is_stored(
+    database_url: str, redis_url: str
+) -> None:
+    secrets = {"token": SecretStr(SECRET)}
+    async with open_rig(database_url, redis_url, (MODULE,), secrets=secrets) as rig:
+        params = {"token": "${secrets.token}", "raises": False}
+        flow = _flow(
+            {"tell": {"type": "tells", "params": params}, "boom": {"type": "tells"}},
+            _on("tell", "boom"),
+        )
+        flow["tasks"][1]["params"] = {**params, "raises": True}
+        run_id = await rig.submit(flow)
+        run = await rig.ended(run_id)
+        assert _data(rig, run_id, "tell") == {"said": "***", "length": len(SECRET)}
+        assert orjson.loads(run.error)["message"] == "cannot log in with ***"
+        with rig.engine.database.read() as connection:
+            for table in SQLModel.metadata.sorted_tables:
+                for row in connection.execute(select(table)):
+                    assert SECRET not in str(row), table.name
+            assert "***" in str(connection.execute(select(LogLine.__table__)).all())
+
+
+async def test_a_secret_that_a_worker_does_not_have_fails_the_task(rig: Rig) -> None:
+    run = await rig.ended(
+        await rig.submit(_flow({"a": {**ECHO, "params": {"x": "${secrets.token}"}}}))
+    )
+    assert "no secret 'token'" in orjson.loads(run.error)["message"]
