@@ -7,7 +7,7 @@ that a definition is judged once for as long as the task types stay the same.
 import asyncio
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 from pydantic import JsonValue
@@ -51,6 +51,7 @@ class PreparedDefinition:
     start_task: str
     start_type: str
     input_schema: JsonValue
+    timeout_seconds: float | None
     task_types: frozenset[str]
     """The types under which it was found valid."""
 
@@ -65,6 +66,8 @@ class PreparedRun:
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
         definition = self.definition
+        now = datetime.now(UTC)
+        seconds = definition.timeout_seconds
         return NewRun(
             flow_run_id=FlowRunId(new_id()),
             branch_id=BranchId(new_id()),
@@ -76,10 +79,11 @@ class PreparedRun:
             tags_json=definition.tags_json,
             start_task=definition.start_task,
             start_type=definition.start_type,
-            created_at=datetime.now(UTC),
+            created_at=now,
             ready_at=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
+            deadline=None if seconds is None else now + timedelta(seconds=seconds),
         )
 
     def _hash(self) -> str:
@@ -185,5 +189,6 @@ def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> Pr
         start_task=definition.start_task,
         start_type=flow.tasks[definition.start_task].task_type,
         input_schema=definition.input_schema,
+        timeout_seconds=definition.timeout,
         task_types=types,
     )

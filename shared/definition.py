@@ -129,6 +129,8 @@ class FlowDefinition(_Strict):
     """JSON Schema (2020-12) of what a run may be started with."""
     output: JsonValue = None
     """JSON with expressions; the data of the last task where it is not given."""
+    timeout: Annotated[Duration, Field(gt=0)] | None = None
+    """Seconds from the submit within which a run must be over."""
     max_task_runs: Annotated[int, Field(ge=1, le=10_000_000)] = DEFAULT_MAX_TASK_RUNS
     """Task runs that one run may hold before it fails."""
 

@@ -122,6 +122,12 @@ class FlowRun(_Table, table=True):
             sqlite_where=text("finished_at IS NOT NULL"),
             postgresql_where=text("finished_at IS NOT NULL"),
         ),
+        Index(
+            "flow_run_by_deadline",
+            "deadline",
+            sqlite_where=text("deadline IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=text("deadline IS NOT NULL AND finished_at IS NULL"),
+        ),
         Index("flow_run_by_definition", "definition_hash"),
         Index("flow_run_by_key", "idempotency_key", unique=True),
     )
@@ -147,6 +153,8 @@ class FlowRun(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    deadline: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When it fails if it is not over by then."""
 
 
 class Branch(_Table, table=True):

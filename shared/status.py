@@ -73,6 +73,8 @@ class Reason(StrEnum):
     TIMED_OUT = "timed_out"
     EXPRESSION_FAILED = "expression_failed"
     RUN_CANCELLED = "run_cancelled"
+    RUN_FINISHED = "run_finished"
+    RUN_TIMED_OUT = "run_timed_out"
     SIBLING_FAILED = "sibling_failed"
     WORKER_LOST = "worker_lost"
     WORKER_STOPPED = "worker_stopped"

@@ -12,6 +12,7 @@ an error at once and not a strange value three tasks later:
 :class:`TaskResult`                       the same as an object
 ``True``, ``False``, ``None``             success, failure, success; ``data`` is ``{}``
 :class:`Suspend`                          wait without holding a worker, then ``resume``
+:class:`Finish`                           end the whole run as completed
 ========================================  ==================================================
 """
 
@@ -79,6 +80,14 @@ class Suspend:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """Returned by a task that ends the whole run as completed; what still runs is cancelled."""
+
+    data: Json = field(default_factory=dict)
+    """JSON: the run's output, where its definition does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """A signal that was sent to the run and ended a wait."""
 
@@ -90,7 +99,7 @@ class Signal:
 MAX_SUSPEND_SECONDS = 10 * 366 * 86_400
 """Ten years: longer is a mistake of units."""
 
-TaskOutput: TypeAlias = dict[str, Json] | TaskResult | Suspend | bool | None
+TaskOutput: TypeAlias = dict[str, Json] | TaskResult | Suspend | Finish | bool | None
 """All that ``run`` may return; the table above says what each means."""
 
 

@@ -13,6 +13,7 @@ from shared.errors import InvalidInput, TaskTimeout
 from shared.input_schema import check_input
 from shared.tasks import (
     BaseTask,
+    Finish,
     Json,
     Suspend,
     TaskContext,
@@ -118,6 +119,32 @@ class WaitForSignal(BaseTask):
             told = "; ".join(f"{one.pointer.removeprefix('/input')} {one.message}" for one in wrong)
             raise InvalidInput(f"what came with the signal {params.signal!r} does not fit: {told}")
         return TaskResult(success=True, data=context.signal.data)
+
+
+# --- transform, finish ---------------------------------------------------------------------------
+
+
+class Transform(BaseTask):
+    """Gives its params back as data: with expressions in them, data is given another form
+    without code."""
+
+    name = "transform"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> TaskOutput:
+        """Succeed with the params."""
+        return TaskResult(success=True, data=context.params)
+
+
+class FinishRun(BaseTask):
+    """Ends the whole run as completed, its params as output. What still runs is cancelled."""
+
+    name = "finish"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> TaskOutput:
+        """End the run."""
+        return Finish(data=context.params)
 
 
 # --- fail ----------------------------------------------------------------------------------------

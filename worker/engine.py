@@ -19,7 +19,7 @@ from shared.queue import Ringer
 from shared.registry import load_registry
 from shared.settings import Settings
 from shared.store import workers
-from shared.store.branches import Orphans, free_orphans
+from shared.store.freeing import Orphans, free_orphans
 from shared.store.workers import AdvertisedType, Registration, register_workers
 from shared.writer import Writer
 from worker.claiming import Claimer

@@ -67,7 +67,7 @@ class Execution:
 class AttemptResult:
     """What one attempt came to."""
 
-    kind: Literal["success", "failure", "error", "suspended", "cancelled"]
+    kind: Literal["success", "failure", "error", "suspended", "finish", "cancelled"]
     data: bytes | None = None
     """JSON, of a success or a failure."""
     error: bytes | None = None
@@ -141,6 +141,8 @@ class Executor:
             return AttemptResult(
                 "suspended", logs=logs, wake_at=result.wake_at, signal=result.signal
             )
+        if result.finishes:
+            return AttemptResult("finish", data=result.data, logs=logs)
         if result.success:
             return AttemptResult("success", data=result.data, logs=logs)
         return AttemptResult("failure", data=result.data, reason=Reason.RETURNED_FAILURE, logs=logs)

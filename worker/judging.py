@@ -18,7 +18,7 @@ from shared.status import Outcome, Reason
 from shared.store.branches import Visit
 from worker.execution import AttemptResult
 
-Kind = Literal["success", "failure", "error", "suspended", "retry", "mapped"]
+Kind = Literal["success", "failure", "error", "suspended", "retry", "mapped", "finish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ def judge(
     match result.kind:
         case "suspended":
             return Judgement("suspended", wake_at=result.wake_at, signal=result.signal)
+        case "finish":
+            # An item of a list has only its own end to decide about.
+            return Judgement("success" if visit.parent_id is not None else "finish")
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:

@@ -19,7 +19,7 @@ from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
-from shared.store.branches import rescue_branches
+from shared.store.freeing import rescue_branches
 from shared.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -70,6 +70,7 @@ def _look_around(connection: Connection, item: Round) -> Report:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
     report.failed = upkeep.give_up(connection, settings.max_losses)
+    report.failed += upkeep.fail_overdue(connection)
     report.woken = upkeep.wake_due(connection, item.lease_now)
     if item.prunes:
         now = datetime.now(UTC)

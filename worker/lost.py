@@ -9,7 +9,7 @@ import sys
 from shared.database import create_database
 from shared.settings import load_settings
 from shared.store import workers
-from shared.store.branches import rescue_branches
+from shared.store.freeing import rescue_branches
 
 
 def main() -> int:

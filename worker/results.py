@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from shared.errors import InvalidTaskResult, LimitExceeded
-from shared.tasks import Json, Suspend, TaskResult
+from shared.tasks import Finish, Json, Suspend, TaskResult
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _EMPTY = b"{}"
@@ -32,6 +32,8 @@ class Returned:
 
     success: bool
     data: bytes
+    finishes: bool = False
+    """Whether it ends the whole run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def read_result(returned: object, max_bytes: int) -> Returned | Suspension:
         return _result(returned.success, returned.data, max_bytes)
     if returned is None or isinstance(returned, bool):
         return Returned(returned is not False, _EMPTY)
+    if isinstance(returned, Finish):
+        return Returned(True, encode_data(returned.data, max_bytes), finishes=True)
     if isinstance(returned, Suspend):
         return Suspension(_wake_time(returned), returned.signal)
     if inspect.iscoroutine(returned):

@@ -23,8 +23,8 @@ from shared.queries.results import definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
 from shared.settings import Settings
-from shared.status import RunStatus
-from shared.store.branches import Claimed, ClaimedRun, Release, Visit, release_branches
+from shared.store.branches import Claimed, ClaimedRun, Visit
+from shared.store.freeing import Release, release_branches
 from shared.store.step import Recorded, Step
 from shared.store.steps import record_steps
 from shared.writer import Writer
@@ -195,7 +195,7 @@ class Runner:
         self._acquit(branch)
         if recorded.ended is not None:
             self._publisher.run_ended([visit.flow_run_id])
-            if recorded.ended is RunStatus.FAILED:
+            if recorded.stops_others:
                 # Its other branches, here and elsewhere, are no longer anybody's.
                 self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:

@@ -168,7 +168,7 @@ class Visits:
             elapsed = (datetime.now(UTC) - first).total_seconds()
         ask = partial(judge, flow, visit, elapsed_seconds=elapsed, may_retry=may_retry)
         is_item = visit.parent_id is not None
-        if result.kind == "suspended" or is_item or not flow.decider.asks(visit.task):
+        if result.kind in ("suspended", "finish") or is_item or not flow.decider.asks(visit.task):
             return result, ask(result)
         applies = await self._conditions(visit, run, flow, memory, result)
         try:

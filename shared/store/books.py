@@ -8,20 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from shared.decider import Head, JoinCount
-from shared.errors import ExpressionError
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, TaskRun
 from shared.paths import head_path
 from shared.statements import Row, Statement
-from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
+from shared.status import BranchState, TaskRunStatus
 from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.logs import LoggedLine, insert_lines
-from shared.store.outputs import render_output
-from shared.store.runs import fail_run
 from shared.store.signals import take_kept_signal
 from shared.store.step import Recorded, Step
 
@@ -31,7 +27,7 @@ task_runs = TaskRun.__table__
 
 
 @dataclass(slots=True)
-class _RunBooks:
+class RunBooks:
     """What is added to one run."""
 
     step: Step
@@ -41,6 +37,9 @@ class _RunBooks:
     visits: int = 0
     changes: dict[str, JoinCount] = field(default_factory=dict)
     error: Step | None = None
+    """The step whose error ends the run."""
+    finish: Step | None = None
+    """The step that ends the run as completed, whatever still runs."""
     results: list[Recorded] = field(default_factory=list)
 
 
@@ -55,9 +54,9 @@ class Books:
     ) -> None:
         self.connection = connection
         self.results: dict[BranchId, Recorded] = {}
-        self.runs: dict[FlowRunId, _RunBooks] = {}
+        self.runs: dict[FlowRunId, RunBooks] = {}
         self.now = datetime.now(UTC)
-        self._locked = locked
+        self.locked = locked
         self._finished: list[dict[str, object]] = []
         self._suspended: list[dict[str, object]] = []
         self._begun: list[dict[str, object]] = []
@@ -72,12 +71,12 @@ class Books:
         result = self.results[step.branch_id] = Recorded(accepted=True)
         book = self.runs.get(step.flow_run_id)
         if book is None:
-            book = self.runs[step.flow_run_id] = _RunBooks(step)
+            book = self.runs[step.flow_run_id] = RunBooks(step)
         book.step = step
         book.results.append(result)
         self._lines.extend(step.logs)
         if step.kind not in ("suspended", "mapped"):
-            success = step.kind == "success"
+            success = step.kind in ("success", "finish")
             self._finished.append(
                 {
                     "t_id": step.visit.task_run_id,
@@ -126,6 +125,10 @@ class Books:
     def fail(self, step: Step) -> None:
         """Note that the step's error ends the run."""
         self.runs[step.flow_run_id].error = step
+
+    def finish(self, step: Step) -> None:
+        """Note that the step ends the run as completed."""
+        self.runs[step.flow_run_id].finish = step
 
     def count(
         self, step: Step, *, active: int, failed: int, changes: Mapping[str, JoinCount]
@@ -277,92 +280,6 @@ class Books:
             statement.write(self.connection, rows)
             rows.clear()
 
-    def close_runs(self) -> None:
-        """Write the numbers of the runs, and end those that are over."""
-        self.flush()
-        changed: list[dict[str, object]] = []
-        for flow_run_id, book in sorted(self.runs.items()):
-            row = self._locked.get(flow_run_id)
-            if row is None:
-                continue
-            visits = row.task_runs + book.visits
-            limit = book.step.flow.definition.max_task_runs
-            if book.error is not None:
-                self._fail(flow_run_id, book, book.error)
-            elif book.step.flow.is_counted and visits > limit:
-                self._pass_limit(flow_run_id, book, limit)
-            else:
-                numbers = self._numbers(row, book, visits)
-                if numbers is not None:
-                    changed.append(numbers)
-        if changed:
-            _COUNT.write(self.connection, changed)
-
-    def _numbers(self, row: Row, book: _RunBooks, visits: int) -> dict[str, object] | None:
-        """What is written to the run; None where it ended in another way than by its branches."""
-        active, failed = row.active + book.active, row.failed + book.failed
-        over = active == 0
-        output = None
-        if over:
-            try:
-                output = self._output(row.id, book)
-            except ExpressionError as error:
-                self._break_off(row.id, book, error)
-                return None
-            book.results[-1].ended = RunStatus.COMPLETED
-        return {
-            "r_id": row.id,
-            "r_active": active,
-            "r_failed": failed,
-            "r_visits": visits,
-            "r_status": (RunStatus.COMPLETED if over else RunStatus.RUNNING).value,
-            "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS).value if over else None,
-            "r_output": output,
-            "r_at": self.now if over else None,
-        }
-
-    def _output(self, flow_run_id: FlowRunId, book: _RunBooks) -> bytes | None:
-        if book.step.flow.data.output is None:
-            return book.step.data
-        return render_output(self.connection, book.step.flow, flow_run_id, self.now)
-
-    def _break_off(self, flow_run_id: FlowRunId, book: _RunBooks, error: ExpressionError) -> None:
-        told = {
-            "task": None,
-            "type": "ExpressionError",
-            "message": error.message,
-            "traceback": None,
-        }
-        self._end_failed(flow_run_id, book, orjson.dumps(told), Reason.EXPRESSION_FAILED)
-
-    def _fail(self, flow_run_id: FlowRunId, book: _RunBooks, step: Step) -> None:
-        error = orjson.loads(step.error or b"{}")
-        self._end_failed(
-            flow_run_id,
-            book,
-            orjson.dumps({"task": step.task, **error}),
-            f"{Reason.SIBLING_FAILED}:{step.task}",
-        )
-
-    def _pass_limit(self, flow_run_id: FlowRunId, book: _RunBooks, limit: int) -> None:
-        error = {
-            "task": book.step.task,
-            "type": "TaskRunLimit",
-            "message": f"the run passed its limit of {limit} task runs (max_task_runs)",
-            "traceback": None,
-        }
-        self._end_failed(flow_run_id, book, orjson.dumps(error), Reason.LIMIT_PASSED)
-
-    def _end_failed(
-        self, flow_run_id: FlowRunId, book: _RunBooks, error: bytes, reason: str
-    ) -> None:
-        fail_run(self.connection, flow_run_id, error, reason, self.now)
-        for result in book.results:
-            # What they began was stopped again in this same transaction.
-            result.started.clear()
-            result.ready.clear()
-        book.results[-1].ended = RunStatus.FAILED
-
 
 _NO_TASK_RUN = TaskRunId("")
 _ROWS_KEPT = 1_000
@@ -434,20 +351,6 @@ _MOVE = Statement(
         signal=bindparam("b_signal"),
         items_left=bindparam("b_items"),
         items_failed=0,
-    )
-)
-
-_COUNT = Statement(
-    update(runs)
-    .where(runs.c.id == bindparam("r_id"), runs.c.status == RunStatus.RUNNING)
-    .values(
-        active=bindparam("r_active"),
-        failed=bindparam("r_failed"),
-        task_runs=bindparam("r_visits"),
-        status=bindparam("r_status"),
-        outcome=bindparam("r_outcome"),
-        output=bindparam("r_output"),
-        finished_at=bindparam("r_at"),
     )
 )
 

@@ -38,6 +38,8 @@ class NewRun:
     """Lease time."""
     idempotency_key: str | None = None
     request_hash: str | None = None
+    deadline: datetime | None = None
+    """When it fails if it is not over by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "idempotency_key": item.idempotency_key,
         "request_hash": item.request_hash,
         "created_at": item.created_at,
+        "deadline": item.deadline,
     }
 
 
@@ -170,6 +173,7 @@ _INSERT_RUN = Statement(
         "idempotency_key",
         "request_hash",
         "created_at",
+        "deadline",
     ),
 )
 

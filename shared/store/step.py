@@ -20,9 +20,9 @@ class Step:
     visit: Visit
     flow: Flow
     worker_id: WorkerId
-    kind: Literal["success", "failure", "error", "suspended", "retry", "mapped"]
+    kind: Literal["success", "failure", "error", "suspended", "retry", "mapped", "finish"]
     """``retry`` is an attempt that went wrong and is followed by another one; ``mapped`` a
-    visit that from now on waits for its items."""
+    visit that from now on waits for its items; ``finish`` one that ends the whole run."""
     task_types: Collection[str]
     """What the worker can run: other tasks are handed over."""
     lease_now: float
@@ -92,3 +92,5 @@ class Recorded:
     """Branches for anybody, to ring for."""
     ended: RunStatus | None = None
     """The final status of the run, where this step ended it."""
+    stops_others: bool = False
+    """Whether other branches of the run were stopped by it."""

@@ -22,6 +22,7 @@ from shared.models import Branch
 from shared.statements import Statement
 from shared.status import BranchState
 from shared.store.books import Books
+from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
 from shared.store.runs import lock_runs
@@ -47,6 +48,8 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
             books.try_again(step)
         elif step.kind == "mapped":
             begin_items(books, step)
+        elif step.kind == "finish":
+            books.finish(step)
         elif step.ends_item:
             books.end(step)
         elif move is None:
@@ -56,7 +59,7 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     end_items(connection, books, [step for step in accepted if step.ends_item])
     books.flush()
     settle_joins(connection, books)
-    books.close_runs()
+    close_runs(connection, books)
     return [books.results.get(item.branch_id, _REFUSED) for item in items]
 
 
@@ -76,7 +79,7 @@ def _touches_run(step: Step, move: Move | None) -> bool:
     if step.kind == "suspended":
         # A signal may be coming at this very moment.
         return step.signal is not None
-    if step.kind == "mapped" or step.ends_item:
+    if step.kind in ("mapped", "finish") or step.ends_item:
         return True
     if step.kind == "retry" or step.flow.is_counted:
         return step.flow.is_counted

@@ -82,6 +82,25 @@ def give_up(connection: Connection, max_losses: int) -> list[FlowRunId]:
     return failed
 
 
+def fail_overdue(connection: Connection) -> list[FlowRunId]:
+    """Fail the runs that are not over by their deadline; return those runs."""
+    now = datetime.now(UTC)
+    overdue = [row.id for row in connection.execute(_OVERDUE, {"now": now, "most": _WAKE_BATCH})]
+    failed: list[FlowRunId] = []
+    for flow_run_id, row in lock_runs(connection, overdue).items():
+        if row.status != RunStatus.RUNNING:
+            continue
+        error = {
+            "task": None,
+            "type": "RunTimeout",
+            "message": "the run was not over within its timeout",
+            "traceback": None,
+        }
+        fail_run(connection, flow_run_id, orjson.dumps(error), Reason.RUN_TIMED_OUT, now)
+        failed.append(flow_run_id)
+    return failed
+
+
 def prune_runs(connection: Connection, before: datetime) -> int:
     """Delete some of the runs that finished before a time, with all that belongs to them."""
     old = list(
@@ -105,6 +124,17 @@ def prune_definitions(connection: Connection, before: datetime) -> int:
     gone = connection.execute(delete(definitions).where(definitions.c.created_at < before, ~used))
     return gone.rowcount
 
+
+_OVERDUE = (
+    select(runs.c.id)
+    .where(
+        runs.c.deadline <= bindparam("now"),
+        runs.c.finished_at.is_(None),
+        runs.c.deadline.is_not(None),
+    )
+    .order_by(runs.c.deadline)
+    .limit(bindparam("most"))
+)
 
 _HOPELESS = select(branches.c.id, branches.c.flow_run_id).where(
     branches.c.state == BranchState.READY,

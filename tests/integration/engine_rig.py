@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -41,7 +41,8 @@ class Rig:
 
     async def submit_flow(self, flow: Flow, content: bytes, given: Any = INPUT) -> FlowRunId:
         """The same for a flow that is known to be good."""
-        start = flow.definition.start_task
+        start, seconds = flow.definition.start_task, flow.definition.timeout
+        now = datetime.now(UTC)
         created = await self.engine.writer.call(
             create_runs,
             NewRun(
@@ -55,7 +56,8 @@ class Rig:
                 tags_json=b"[]",
                 start_task=start,
                 start_type=flow.tasks[start].task_type,
-                created_at=datetime.now(UTC),
+                created_at=now,
+                deadline=None if seconds is None else now + timedelta(seconds=seconds),
                 ready_at=self.engine.clock.now(),
             ),
         )

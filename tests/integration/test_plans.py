@@ -19,14 +19,8 @@ from shared.ids import FlowRunId, TaskRunId, new_id
 from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
-from shared.store.branches import (
-    Orphans,
-    Release,
-    claim_branches,
-    free_orphans,
-    release_branches,
-    rescue_branches,
-)
+from shared.store.branches import claim_branches
+from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
 from shared.store.upkeep import prune_runs, wake_due

@@ -66,7 +66,7 @@ async def _waiting(rig: Rig, run_id: FlowRunId) -> None:
 async def test_a_signal_lets_the_run_go_on_with_its_data(rig: Rig) -> None:
     run_id = await rig.submit(_flow())
     await _waiting(rig, run_id)
-    assert not rig.engine.runner.claims
+    await wait_until(lambda: not rig.engine.runner.claims, description="no slot is held")
     sent = await _send(rig, run_id, {"approved": True, "by": "ada"})
     assert (sent.result, sent.branch_id is None) == ("sent", False)
     run = await rig.ended(run_id)

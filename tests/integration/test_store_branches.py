@@ -8,15 +8,8 @@ import pytest
 from shared.ids import BranchId, new_id
 from shared.models import Branch, FlowRun, TaskRun
 from shared.status import BranchState, TaskRunStatus
-from shared.store.branches import (
-    Orphans,
-    Release,
-    Visit,
-    claim_branches,
-    free_orphans,
-    release_branches,
-    rescue_branches,
-)
+from shared.store.branches import Visit, claim_branches
+from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
 from shared.store.upkeep import wake_due
 from tests.integration.store_rig import (
     CHAIN,

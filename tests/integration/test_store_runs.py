@@ -9,7 +9,7 @@ import pytest
 from shared.ids import FlowRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
-from shared.store.branches import Release, release_branches
+from shared.store.freeing import Release, release_branches
 from shared.store.runs import Cancel, CancelResult, CreatedRun, cancel_runs, create_runs
 from shared.store.steps import Recorded, record_steps
 from tests.integration.store_rig import (

@@ -11,7 +11,8 @@ import pytest
 from shared.ids import TaskRunId, new_id
 from shared.models import Branch, FlowRun, LogLine, TaskRun
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
-from shared.store.branches import Visit, rescue_branches
+from shared.store.branches import Visit
+from shared.store.freeing import rescue_branches
 from shared.store.logs import LoggedLine
 from shared.store.steps import Recorded, record_steps
 from shared.store.upkeep import wake_due

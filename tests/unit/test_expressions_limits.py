@@ -1,6 +1,7 @@
 """Attacks: whatever is written, and whatever it meets, ends soon and stays small."""
 
 import gc
+import random
 import sys
 import time
 import tracemalloc
@@ -12,13 +13,16 @@ import pytest
 
 from shared.errors import ExpressionError, InvalidExpression
 from shared.expressions import Scope, parse_expression, parse_template
-from shared.expressions.budget import MAX_INTEGER, MIN_INTEGER, Json
+from shared.expressions.budget import MAX_INTEGER, MAX_SIZE, MIN_INTEGER, Budget, Json
 
 LIMIT_SECONDS = 0.05 if sys.gettrace() is None else 0.5
 """How long the interpreter may be held; a tracer that measures coverage slows every line."""
 
 _THOUSAND = list(range(1_000))
 _OBJECTS = [{"id": i, "name": f"n{i}", "on": True} for i in range(20_000)]
+_RANDOM = random.Random(20_260_101)
+_SCATTERED = [_RANDOM.random() * 10.0 ** _RANDOM.randrange(-300, 300) for _ in range(175_000)]
+"""Fractions that take long to write down, and to divide by one another."""
 _DEEP: Json = 1
 for _ in range(150):
     _DEEP = [_DEEP]
@@ -36,6 +40,10 @@ _OPEN_SCOPE = Scope(
         "alike": ["x" * 1_000 + str(i) for i in range(900)],
         "lists": [[0] * 50 + [i] for i in range(9_000)],
         "mixed": [[1, "a", None]] * 60_000,
+        "fractions": _SCATTERED,
+        "largest": sys.float_info.max,
+        "ones": [1, 1.5] * 2_500_000,
+        "letters": ["a"] * 5_000_000,
         "deep": _DEEP,
         "same_deep": _DEEP,
     },
@@ -102,6 +110,15 @@ STOPPED = [
     "[str(x) for x in input.big]",
     "[sorted([3, 1, 2]) for x in input.big]",
     "[max(1, 2, 3, x) for x in input.big]",
+    "[[" + ", ".join(["round(input.largest, 20)"] * 60) + "] for x in input.big]",
+    "[[" + ", ".join(["input.largest % 3e-300"] * 60) + "] for x in input.big]",
+    "[[" + ", ".join(["input.largest % 1.7e-308 // 1"] * 40) + "] for x in input.big]",
+    "[x % 1e-300 for x in input.fractions]",
+    "str(input.fractions)",
+    "str({'a': [{'b': input.fractions}]})",
+    "max(input.ones)",
+    "max(input.letters)",
+    "[1" + " for a in [1]" * 7 + " for x in input.big]",
     "[sum(input.big) for x in input.one]",
     "[sorted(input.one) for x in input.one]",
     "[str(input.objects) for x in input.one]",
@@ -183,6 +200,11 @@ HOSTILE_TEXTS = [
     "'" + "\\x41" * 990 + "'",
     "'' " * 390,
     "x" * 4_000,
+    "[1" + " for a in input" * 190 + "]",
+    "[" * 25 + "[" + "1," * 300 + "1]" + " for x in input]" * 25,
+    "[aaaazzzz for " + ", ".join(f"aaaa{i:04}" for i in range(380)) + " in input]",
+    f"[{'a' * 36}zzzz for " + ", ".join(f"{'a' * 37}{i:03}" for i in range(90)) + " in input]",
+    f"[{'a' * 116}zzzz for " + ", ".join(f"{'a' * 117}{i:03}" for i in range(30)) + " in input]",
     "9" * 4_000,
     "1e" + "9" * 3_000,
     "max(" + "[x for x in input]," * 40 + "1)",
@@ -251,6 +273,28 @@ def test_integers_end_at_64_bits() -> None:
     ]:  # fmt: skip
         with pytest.raises(ExpressionError, match="64 bits"):
             parse_expression(text).evaluate(scope)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input / 2", "input + 1.5", "1.5 - input", "input * 0.5", "1.5 // input", "1.5 % input",
+        "float(input)", "sum([input, 1.5])",
+    ],
+)  # fmt: skip
+def test_an_integer_that_no_document_holds_is_an_error_and_no_crash(text: str) -> None:
+    with pytest.raises(ExpressionError, match="too large"):
+        parse_expression(text).evaluate(Scope(input=10**5_000))
+
+
+def test_text_counts_with_the_length_that_it_has_when_it_is_written() -> None:
+    budget, scope = Budget(), Scope(input=["\x01" * 1_000])
+
+    text = parse_expression("str(input)").evaluate(scope, budget)
+
+    assert len(text) == 6_004
+    # Once where it is made, and once where it is handed out.
+    assert MAX_SIZE - budget.size >= 2 * len(text)
 
 
 def test_a_value_nested_without_end_is_an_error_and_no_crash() -> None:

@@ -21,8 +21,10 @@ BUILTIN = {
     "http_request",
     "wait_for_signal",
     "fetch_data",
+    "finish",
     "process_data",
     "store_data",
+    "transform",
 }
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -1,4 +1,4 @@
-"""The flow language: attempts that are tried again, items of lists, signals.
+"""The flow language: attempts that are tried again, items of lists, signals, deadlines.
 
 Rows that were written before read as if these fields had always been there: their defaults
 are what the first revision meant.
@@ -60,3 +60,11 @@ def upgrade() -> None:
     op.create_index("signal_of_run", "signal", ["flow_run_id", "name"])
     op.create_index("signal_by_key", "signal", ["flow_run_id", "idempotency_key"], unique=True)
     op.create_index("signal_by_task_run", "signal", ["task_run_id"])
+    op.add_column("flow_run", sa.Column("deadline", UtcDateTime(), nullable=True))
+    op.create_index(
+        "flow_run_by_deadline",
+        "flow_run",
+        ["deadline"],
+        sqlite_where=sa.text("deadline IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("deadline IS NOT NULL AND finished_at IS NULL"),
+    )
