@@ -60,6 +60,10 @@ class Function:
     """Whether it may stop early, so that the items are worked out one by one."""
 
 
+_FRACTION_STEPS = 8
+"""What writing a fraction down may take beside its place; other values take far less."""
+
+
 def text_of(value: Json, budget: Budget, part: Part) -> str:
     """A value as it stands in a text: texts as they are, everything else as JSON.
 
@@ -68,13 +72,32 @@ def text_of(value: Json, budget: Budget, part: Part) -> str:
     """
     if type(value) is str:
         return value
+    size = 0
     if type(value) is dict or type(value) is list:
         size = budget.measure(value, part)
         budget.work(size // 12, part)
+        budget.work(_FRACTION_STEPS * _count_fractions(value), part)
         budget.build_text(size, part)
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except RecursionError:
         raise part.fail(f"{part.text} is nested too deeply") from None
     except (TypeError, ValueError):
         raise part.fail(f"{part.text} holds what JSON does not have") from None
+    # Long fractions and characters that are escaped take more than was charged for them.
+    budget.build_text(max(len(text) - size, 0), part)
+    return text
+
+
+def _count_fractions(value: Json) -> int:
+    """How many fractions a value holds. Its size was charged, which pays for this look, too."""
+    count, waiting = 0, [value]
+    while waiting:
+        current = waiting.pop()
+        for each in current.values() if type(current) is dict else current:
+            kind = type(each)
+            if kind is float:
+                count += 1
+            elif kind is list or kind is dict:
+                waiting.append(each)
+    return count

@@ -29,6 +29,9 @@ from shared.expressions.references import (
     task_reference,
 )
 
+MAX_LOOPS = 6
+"""``for`` in one comprehension: what the innermost gives is handed through all of them."""
+
 _SHOWN_LENGTH = 60
 
 _REST_OF_NAME = re.compile("(?:-[A-Za-z0-9_]+)+")
@@ -105,7 +108,7 @@ class Compiler:
         if name in FUNCTIONS:
             message = f"{name} is a function: {FUNCTIONS[name].form}"
             raise InvalidExpression(node.col_offset, message)
-        known = (*self._variables, *ROOTS, *CONSTANTS)
+        known = (*ROOTS, *CONSTANTS, *self._variables)
         message = f"{name[:_SHOWN_LENGTH]!r} is not a name of this language"
         raise InvalidExpression(node.col_offset, message, nearest(name, known))
 
@@ -268,6 +271,9 @@ class Compiler:
 
     def _items(self, generators: Sequence[ast.comprehension], results: list[ast.expr]) -> Items:
         """The loops of a comprehension, from the outermost in; its variables end with it."""
+        if len(generators) > MAX_LOOPS:
+            message = f"a comprehension has at most {MAX_LOOPS} times for"
+            raise InvalidExpression(generators[MAX_LOOPS].target.col_offset, message)
         generator, further = generators[0], generators[1:]
         if generator.is_async:
             raise InvalidExpression(

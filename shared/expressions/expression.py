@@ -42,6 +42,9 @@ class Expression:
             value = self._compiled(Frame(scope, budget, self._slots))
         except RecursionError:
             raise self._whole.fail("the values are nested too deeply") from None
+        except OverflowError:
+            # Documents hold no such integers; values that were never written down may.
+            raise self._whole.fail(f"{self._whole.text}: a number is too large") from None
         kind = type(value)
         if kind is str or kind is list or kind is dict:
             budget.result(value, self._whole)

@@ -28,6 +28,10 @@ MAX_NUMBER_TEXT = 60
 MAX_PLACES = 20
 """Decimal places that ``round`` takes, to either side."""
 
+_LARGE_NUMBER = 1e22
+_LARGE_ROUND_STEPS = 120
+"""What rounding a large number may take: hundreds of digits are written out on the way."""
+
 
 def _len(call: Call) -> Json:
     return len(call.take(0, list, str, dict))
@@ -91,6 +95,7 @@ def _sorted(call: Call) -> Json:
 
 def _check_order(call: Call, items: list[Json], rounds: int) -> None:
     """Charge so many rounds of comparing, and refuse what has no order."""
+    call.budget.work(len(items) // 4, call.part)
     kinds, count = set(map(type, items)), len(items) * rounds
     if kinds <= NUMBERS:
         call.budget.work(count // 8, call.part)
@@ -117,6 +122,8 @@ def _round(call: Call) -> Json:
     places = call.take(1, int)
     if abs(places) > MAX_PLACES:
         raise call.fail(f"takes at most {MAX_PLACES} places")
+    if abs(value) > _LARGE_NUMBER:
+        call.budget.work(_LARGE_ROUND_STEPS, call.part)
     try:
         return number(round(value, places), call.part)
     except OverflowError:

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from math import frexp
 from typing import TypeAlias
 
 from shared.expressions.budget import MAX_INTEGER, MIN_INTEGER, Budget, Json, Part, shape
@@ -21,6 +22,9 @@ NUMBERS = frozenset((int, float))
 _SHOWN_KEYS = 10
 _SHOWN_KEY_LENGTH = 40
 _SHORT_HAYSTACK = 30_000
+
+_BITS_A_STEP = 64
+"""Bits of a remainder that are worked out in the time of one step, on the safe side."""
 
 
 def number(value: Json, part: Part) -> Json:
@@ -66,10 +70,14 @@ def multiply(left: Json, right: Json, budget: Budget, part: Part) -> Json:
     raise _mismatch("*", left, right, part)
 
 
-def _arithmetic(sign: str, apply: Callable[[Json, Json], Json]) -> Binary:
+def _arithmetic(
+    sign: str, apply: Callable[[Json, Json], Json], has_remainder: bool = False
+) -> Binary:
     def calculate(left: Json, right: Json, budget: Budget, part: Part) -> Json:
         if type(left) in NUMBERS and type(right) in NUMBERS:
             try:
+                if has_remainder and not type(left) is type(right) is int:
+                    budget.work(_remainder_steps(left, right), part)
                 return number(apply(left, right), part)
             except ZeroDivisionError:
                 raise part.fail(f"{part.text} divides by zero") from None
@@ -78,13 +86,18 @@ def _arithmetic(sign: str, apply: Callable[[Json, Json], Json]) -> Binary:
     return calculate
 
 
+def _remainder_steps(left: float, right: float) -> int:
+    """Steps for the remainder of two fractions: far apart, it is worked out bit by bit."""
+    return max(frexp(left)[1] - frexp(right)[1], 0) // _BITS_A_STEP + 1
+
+
 ARITHMETIC: dict[str, Binary] = {
     "Add": add,
     "Sub": _arithmetic("-", operator.sub),
     "Mult": multiply,
     "Div": _arithmetic("/", operator.truediv),
-    "FloorDiv": _arithmetic("//", operator.floordiv),
-    "Mod": _arithmetic("%", operator.mod),
+    "FloorDiv": _arithmetic("//", operator.floordiv, has_remainder=True),
+    "Mod": _arithmetic("%", operator.mod, has_remainder=True),
 }
 
 

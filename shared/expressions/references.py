@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Protocol
 
 from shared.errors import InvalidExpression
@@ -81,9 +82,17 @@ RUN_KEYS = ("id", "flow_id", "started_at")
 CONSTANTS: dict[str, Json] = {"true": True, "false": False, "null": None}
 
 
+_GUESSED_LENGTH = 40
+_GUESSED_AMONG = 60
+"""Comparing takes time with the square of the length: names are guessed while it is short."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """What was probably meant by a word that is not known."""
-    close = difflib.get_close_matches(word[:80], list(known), n=1)
+    if len(word) > _GUESSED_LENGTH:
+        return None
+    likely = islice((each for each in known if len(each) <= _GUESSED_LENGTH), _GUESSED_AMONG)
+    close = difflib.get_close_matches(word, list(likely), n=1)
     return close[0] if close else None
 
 

@@ -8,6 +8,8 @@ The points are wrapped around the engine from outside, so that it holds no code 
 ``before-ring``    it is committed, and nobody was rung for what became ready
 ``no-drop``        never dies, and goes on with branches that were taken away
 ``no-fence``       the same, and even records what they come to (negative control)
+``no-run-lock``    reads a run's numbers and writes them later without a lock in between, which
+                   is counting first and deciding then (negative control)
 =================  ============================================================================
 """
 
@@ -16,9 +18,12 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from shared.ids import FlowRunId
+from shared.models import FlowRun
 from shared.queue import Ringer
+from shared.statements import Row
 from shared.store import steps
 from shared.store.step import Recorded, Step
 from worker import runner
@@ -39,6 +44,13 @@ def _no_fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
     return list(items)
 
 
+def _read_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
+    runs = FlowRun.__table__
+    numbers = (runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
+    found = connection.execute(select(*numbers).where(runs.c.id.in_(ids)))
+    return {row.id: row for row in found}
+
+
 def _never_drop() -> None:
     runner.Runner.drop = lambda *_: None  # type: ignore[method-assign]
 
@@ -57,6 +69,8 @@ def arrange(point: str) -> None:
         case "no-fence":
             _never_drop()
             steps._fence = _no_fence
+        case "no-run-lock":
+            setattr(steps, "lock_runs", _read_runs)  # noqa: B010  # as above
         case _:
             raise SystemExit(f"no such point: {point}")
 

@@ -13,6 +13,7 @@ import pytest
 from shared.errors import ExpressionError
 from shared.expressions import FUNCTIONS, Reference, Scope, parse_expression
 from shared.expressions.budget import MAX_SIZE, MAX_STEPS, Json
+from shared.expressions.compiler import MAX_LOOPS
 from shared.expressions.references import ROOTS
 from shared.expressions.syntax import MAX_NESTING, MAX_TEXT, MAX_TOKENS
 from shared.expressions.templates import MAX_EXPRESSION_TEXT, MAX_EXPRESSIONS
@@ -394,4 +395,5 @@ def test_the_manual_tells_every_function_name_and_limit() -> None:
     assert [name for name in ROOTS if f"`{name}" not in manual] == []
     limits = [MAX_TEXT, MAX_TOKENS, MAX_NESTING, MAX_EXPRESSIONS, MAX_EXPRESSION_TEXT]
     limits += [MAX_STEPS, MAX_SIZE]
+    assert f"{MAX_LOOPS} `for`" in manual
     assert [limit for limit in limits if f"{limit:,}" not in manual] == []

@@ -118,7 +118,7 @@ STOPPED = [
     "str({'a': [{'b': input.fractions}]})",
     "max(input.ones)",
     "max(input.letters)",
-    "[1" + " for a in [1]" * 7 + " for x in input.big]",
+    "[1" + " for a in [1]" * 5 + " for x in input.big]",
     "[sum(input.big) for x in input.one]",
     "[sorted(input.one) for x in input.one]",
     "[str(input.objects) for x in input.one]",

@@ -154,6 +154,7 @@ def test_what_the_language_lacks_is_refused_with_place_and_hint(
         ("1 if 1 else " * 100 + "1", "nested deeper than 60"),
         ("1" + "<1" * 401, "more than 800"),
         ("x" * 4_000, "is not a name"),
+        ("[1" + " for a in input" * 7 + "]", "at most 6 times for"),
     ],
 )
 def test_what_is_too_large_is_refused(text: str, message: str) -> None:
