@@ -7,20 +7,25 @@ rows in one transaction, the simulator with a dictionary; both get the same run.
 
 Theory of operation
 -------------------
-The books of a run are its number of active branches and, for every join, three numbers:
+The books of a run are its number of active branches and, for every join, four numbers:
 
 ``upstream``   active branches that can still reach the join (a branch that waits at the join
                itself is not one of them; one that waits at an earlier join is),
 ``arrived``    branches that wait at it,
-``missed``     branches that a failure turned away from it for good.
+``missed``     branches that a failure turned away from it for good,
+``fired``      1 where it went on early (``any``, or so many) and others can still come.
 
 While a run has one branch nothing can meet, so nothing is kept (``tracked`` is false). The
 first fork enters its heads into the books; from then on every branch is tracked.
 
 A join is decided by the move that brings ``upstream`` to zero: it *fires* when somebody
-arrived and nobody missed it, is *closed* when it was missed (whoever waits there ends as a
-failure, which in turn misses the joins behind it), and its books go back to zero. A branch
-that goes back in a loop counts as upstream again, so the next round is a new decision.
+arrived and no more missed it than it tolerates, is *closed* when more did (whoever waits there
+ends as a failure, which in turn misses the joins behind it), and its books go back to zero. A
+branch that goes back in a loop counts as upstream again, so the next round is a new decision.
+
+A join that waits for so many is decided by the arrival that makes them complete. Those who come
+later are *absorbed*: they end there, and have failed nobody. Where nobody can come any more and
+not enough did, it is *unmet*, which is an error.
 
 A failure misses the joins on the success path of its task that its branch can then no longer
 reach. A success misses none.
@@ -28,10 +33,11 @@ reach. A success misses none.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.definition import WaitFor, allowed_failures
 from shared.graph import Graph, Mask
 from shared.routing import Applies
 from shared.status import Outcome
@@ -49,6 +55,7 @@ class JoinCount(NamedTuple):
     upstream: int = 0
     arrived: int = 0
     missed: int = 0
+    fired: int = 0
 
     def plus(self, other: "JoinCount") -> "JoinCount":
         """Both together."""
@@ -56,6 +63,7 @@ class JoinCount(NamedTuple):
             self.upstream + other.upstream,
             self.arrived + other.arrived,
             self.missed + other.missed,
+            self.fired + other.fired,
         )
 
 
@@ -88,6 +96,10 @@ class Verdict(StrEnum):
     """Its task runs now, once, on one of the branches that wait there."""
     CLOSE = "close"
     """It was missed: the branches that wait there end."""
+    ABSORB = "absorb"
+    """It ran already: the branches that wait there end."""
+    UNMET = "unmet"
+    """Too few can come any more: the run fails."""
     RESET = "reset"
     """Nobody came."""
 
@@ -102,7 +114,9 @@ class Settlement:
     active: int
     failed: int
     arrived: int
-    """How many branches wait there: one goes on (``FIRE``) or none (``CLOSE``)."""
+    """How many branches wait there: one goes on (``FIRE``) or none."""
+    cancels: tuple[str, ...] = ()
+    """With ``FIRE``: the branches at these tasks can lead nowhere but here, and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +155,69 @@ class Decider:
         return move
 
     def settle(self, join: str, count: JoinCount) -> Settlement | None:
-        """What becomes of ``join``, given its books; None while something can reach it."""
+        """What becomes of ``join``, given its books; None while it has to wait."""
+        number = self.graph.numbers[join]
+        rule = self.graph.early.get(number)
+        if rule is not None:
+            return self._settle_early(join, number, rule, count)
         if count.upstream > 0:
             return None
-        number = self.graph.numbers[join]
-        changes = {join: JoinCount(0, -count.arrived, -count.missed)}
-        behind = self.graph.reach[number]
-        if count.missed:
-            missed = self.graph.success_reach[number]
-            self._enter(changes, behind, missed, -count.arrived)
-            gone = count.arrived
-            verdict = Verdict.CLOSE if gone else Verdict.RESET
-            return Settlement(join, verdict, changes, -gone, gone, gone)
+        allowed = allowed_failures(self.graph.tolerances[number], count.arrived + count.missed)
+        if count.missed > allowed:
+            return self._close(join, number, count)
         if not count.arrived:
-            return Settlement(join, Verdict.RESET, changes, 0, 0, 0)
+            return Settlement(join, Verdict.RESET, {join: _emptied(count)}, 0, 0, 0)
+        return self._fire(join, number, count, _emptied(count))
+
+    def leave(self, task: str, *, waits: bool) -> Mapping[str, JoinCount]:
+        """What the end of a branch at ``task`` changes that was cancelled, ``waits`` where it
+        waited at the join there. It has failed nobody."""
+        changes: dict[str, JoinCount] = {}
+        if waits:
+            _add(changes, task, JoinCount(arrived=-1))
+        for join in self.graph.joins_of(self.graph.reach[self.graph.numbers[task]]):
+            _add(changes, join, JoinCount(upstream=-1))
+        return changes
+
+    def _settle_early(
+        self, join: str, number: int, rule: WaitFor, count: JoinCount
+    ) -> Settlement | None:
+        is_last = count.upstream == 0
+        if count.fired:
+            if not count.arrived and not is_last:
+                return None
+            gone = _emptied(count) if is_last else JoinCount(arrived=-count.arrived)
+            changes = {join: gone}
+            self._enter(changes, self.graph.reach[number], 0, -count.arrived)
+            verdict = Verdict.ABSORB if count.arrived else Verdict.RESET
+            return Settlement(join, verdict, changes, -count.arrived, 0, count.arrived)
+        if count.arrived >= rule.wait_for:
+            books = _emptied(count)
+            if not is_last:
+                books = JoinCount(arrived=-count.arrived, fired=1)
+            settlement = self._fire(join, number, count, books)
+            if is_last or rule.rest == "run":
+                return settlement
+            names = tuple(self.graph.names[n] for n in self.graph.captives(number))
+            return replace(settlement, cancels=names)
+        if not is_last:
+            return None
+        verdict = Verdict.UNMET if count.arrived or count.missed else Verdict.RESET
+        return Settlement(join, verdict, {join: _emptied(count)}, 0, 0, count.arrived)
+
+    def _fire(self, join: str, number: int, count: JoinCount, books: JoinCount) -> Settlement:
         merged = count.arrived - 1
-        self._enter(changes, behind, 0, -merged)
+        changes = {join: books}
+        self._enter(changes, self.graph.reach[number], 0, -merged)
         return Settlement(join, Verdict.FIRE, changes, -merged, 0, count.arrived)
+
+    def _close(self, join: str, number: int, count: JoinCount) -> Settlement:
+        gone = count.arrived
+        changes = {join: _emptied(count)}
+        missed = self.graph.success_reach[number]
+        self._enter(changes, self.graph.reach[number], missed, -gone)
+        verdict = Verdict.CLOSE if gone else Verdict.RESET
+        return Settlement(join, verdict, changes, -gone, gone, gone)
 
     def _decide(self, task: str, outcome: Outcome, targets: Targets, tracked: bool) -> Move:
         graph = self.graph
@@ -221,3 +281,8 @@ class Decider:
 def _add(changes: dict[str, JoinCount], join: str, count: JoinCount) -> None:
     present = changes.get(join)
     changes[join] = count if present is None else present.plus(count)
+
+
+def _emptied(count: JoinCount) -> JoinCount:
+    """What brings the books of a join that nothing can reach back to zero."""
+    return JoinCount(0, -count.arrived, -count.missed, -count.fired)

@@ -54,6 +54,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class WaitFor(_Strict):
+    """A join that goes on before everybody has come."""
+
+    wait_for: Annotated[int, Field(ge=1)] = 1
+    """How many arrivals start the task."""
+    rest: Literal["cancel", "run"] = "cancel"
+    """What becomes of the others: those that can then lead nowhere but here are cancelled, or
+    run on and end here when they arrive."""
+
+
+JoinRule = Literal["all", "any", "each"] | Annotated[int, Field(ge=1)] | WaitFor
+"""Who must have come before a task that several edges lead to runs."""
+
+
 class TaskDefinition(_Strict):
     """A unit of work of a flow."""
 
@@ -73,7 +87,11 @@ class TaskDefinition(_Strict):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """How many items run at a time; all of them where it is not given."""
     tolerate: Tolerance = 0
-    """How many items may fail: a number, a share such as ``"10%"``, or ``"all"``."""
+    """How many items may fail, or branches miss the join here: a number, a share such as
+    ``"10%"``, or ``"all"``."""
+    join: JoinRule = "all"
+    """Of a task that several edges lead to: whether it waits for all who can come, for the
+    first, for so many, or runs once for each."""
     route: Literal["first", "all"] = "first"
     """Whether the first condition that applies decides, or every one that applies fires."""
 
@@ -156,3 +174,12 @@ def allowed_failures(tolerance: Tolerance, total: int) -> int:
     if tolerance == "all":
         return total
     return total * int(tolerance.removesuffix("%")) // 100
+
+
+def wait_for(join: JoinRule) -> WaitFor | None:
+    """The rule of a join that goes on early; None for ``all`` and ``each``."""
+    if isinstance(join, WaitFor):
+        return join
+    if join == "any":
+        return WaitFor()
+    return WaitFor(wait_for=join) if isinstance(join, int) else None

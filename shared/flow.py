@@ -44,7 +44,7 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         decider=Decider(graph),
         tasks={task.name: task for task in definition.tasks},
         data=read_data_flow(definition),
-        is_counted=graph.has_cycle
+        is_counted=graph.may_revisit
         or any(task.for_each is not None for task in definition.tasks)
         or _most_attempts(definition) > definition.max_task_runs,
     )

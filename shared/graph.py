@@ -22,7 +22,7 @@ The analysis is linear in tasks and edges, times a machine word for every 64 joi
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.definition import Condition, FlowDefinition
+from shared.definition import Condition, FlowDefinition, Tolerance, WaitFor, wait_for
 from shared.routing import Possible, Routes, read_routes
 from shared.status import Outcome
 
@@ -50,6 +50,12 @@ class Graph:
     """The joins strictly behind a task by any forward path."""
     success_reach: tuple[Mask, ...]
     """The joins strictly behind a task by a path of successes."""
+    early: dict[int, WaitFor]
+    """The joins that go on before everybody has come."""
+    has_each: bool
+    """Whether a task runs once for each branch that comes, so that several may go on from it."""
+    tolerances: tuple[Tolerance, ...]
+    """How many branches may miss the join at a task."""
 
     def successors(self, task: str, outcome: Outcome) -> tuple[str, ...]:
         """The tasks that may follow ``task`` after ``outcome``; none where the branch ends."""
@@ -59,6 +65,11 @@ class Graph:
     def has_cycle(self) -> bool:
         """Whether any task can be visited twice."""
         return bool(self.back_edges)
+
+    @property
+    def may_revisit(self) -> bool:
+        """Whether a run can have several visits of one task."""
+        return self.has_cycle or self.has_each
 
     def is_join(self, task: str) -> bool:
         """Whether branches meet at ``task``."""
@@ -86,6 +97,23 @@ class Graph:
                 found.add(number)
                 pending.extend(sources[number])
         return frozenset(self.names[number] for number in found)
+
+    def captives(self, join: int) -> tuple[int, ...]:
+        """The tasks from which a branch can lead nowhere but to ``join``, or end.
+
+        They reach it by forward edges, and reach nothing that does not, short of it.
+        """
+        bit = self.bits[join]
+        sources = _sources(self)
+        # Whoever does not reach the join spoils everybody who leads to them.
+        pending = [n for n in self.order if not self.reach[n] & bit and n != join]
+        spoilt = set(pending)
+        while pending:
+            for source in sources[pending.pop()]:
+                if source != join and source not in spoilt:
+                    spoilt.add(source)
+                    pending.append(source)
+        return tuple(n for n in self.order if n != join and n not in spoilt)
 
     def known_before(self, wanted: Sequence[str]) -> tuple[tuple[Mask, Mask], ...]:
         """Which of ``wanted`` can, and which surely have, run before each task.
@@ -159,7 +187,9 @@ def build_graph(definition: FlowDefinition) -> Graph:
     edges = [_edges(p) for p in possible]
     start = numbers[definition.start_task]
     order, back_edges = _walk(start, edges)
-    joins = _find_joins(order, back_edges, edges)
+    each = {number for number, task in enumerate(definition.tasks) if task.join == "each"}
+    joins = tuple(n for n in _find_joins(order, back_edges, edges) if n not in each)
+    rules = {number: wait_for(definition.tasks[number].join) for number in joins}
     bits = [0] * len(names)
     for place, number in enumerate(joins):
         bits[number] = 1 << place
@@ -176,6 +206,9 @@ def build_graph(definition: FlowDefinition) -> Graph:
         bits=tuple(bits),
         reach=_reach(order, back_edges, edges, bits),
         success_reach=_reach(order, back_edges, on_success, bits),
+        early={number: rule for number, rule in rules.items() if rule is not None},
+        has_each=bool(each),
+        tolerances=tuple(task.tolerate for task in definition.tasks),
     )
 
 

@@ -253,6 +253,8 @@ class Join(_Table, table=True):
     upstream: int = 0
     arrived: int = 0
     missed: int = 0
+    fired: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """1 where it went on early and others can still come."""
 
 
 class TaskRun(_Table, table=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from shared.dataflow import holds_expression
+from shared.dataflow import MARK, holds_expression
 from shared.definition import bare_expression
 from shared.errors import InvalidExpression
 from shared.expressions import Reference, TemplateReference, parse_expression, parse_template
@@ -46,12 +46,19 @@ class _Place:
     """The names that mean something there."""
 
 
+MAX_EXPRESSION_TEXT = 1_000_000
+"""Characters of all texts with expressions of a definition: reading them takes 2 seconds."""
+
 _TASK_ROOTS = frozenset({"input", "tasks", "run", "iteration", "previous"})
 
 
 def check_expressions(shape: Shape, names: Names, prefix: str, findings: Findings) -> list[Use]:
     """Judge every expression by itself; the uses of tasks' results are left for the graph."""
     uses: list[Use] = []
+    if _is_too_long(shape):
+        message = f"the expressions have more than {MAX_EXPRESSION_TEXT} characters together"
+        findings.error(prefix, "too_long", message)
+        return uses
     for index, task in enumerate(shape.tasks or ()):
         if isinstance(task, dict):
             uses += _check_task(task, f"{prefix}/tasks/{index}", names, findings)
@@ -70,6 +77,27 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
     return uses
 
 
+def _is_too_long(shape: Shape) -> bool:
+    """Whether reading all expressions would take too long: told on the safe side, by all the
+    text that holds some."""
+    left = MAX_EXPRESSION_TEXT
+    pending: list[JsonValue] = [shape.output]
+    for task in shape.tasks or ():
+        if isinstance(task, dict):
+            pending += [task.get("params"), task.get("for_each")]
+    for condition in shape.conditions or ():
+        left -= len(text_of(condition, "when") or "")
+    while pending and left >= 0:
+        value = pending.pop()
+        if isinstance(value, str):
+            left -= len(value) if MARK in value else 0
+        elif isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return left < 0
+
+
 def _check_task(
     task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
 ) -> Iterator[Use]:
@@ -77,11 +105,9 @@ def _check_task(
     if for_each is not None:
         place = _Place(f"{pointer}/for_each", name, roots=_TASK_ROOTS)
         yield from _check_text(for_each, place, names, findings)
-    elif "for_each" not in task:
-        for field in ("concurrency", "tolerate"):
-            if task.get(field):
-                message = f'"{field}" means nothing without for_each'
-                findings.error(f"{pointer}/{field}", "needs_for_each", message)
+    elif "for_each" not in task and "concurrency" in task:
+        message = '"concurrency" means nothing without for_each'
+        findings.error(f"{pointer}/concurrency", "needs_for_each", message)
     if isinstance(params, dict) and params and holds_expression(params):
         roots = _TASK_ROOTS | {"secrets"}
         if for_each is not None:

@@ -5,7 +5,7 @@ caller says what each visit comes to and which of the active branches is done ne
 definition leads under given outcomes is thereby known without running anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shared.decider import JoinCount, Settlement, Verdict
@@ -77,6 +77,8 @@ class _Simulator:
         self._begun = 0
         self._failed = 0
         self._has_failed = False
+        self._cancelled: list[Mapping[str, JoinCount]] = []
+        """What the branches that a join has just ended change."""
 
     def run(self) -> Simulation:
         self._begin(_Branch(self._flow.definition.start_task, "main", tracked=False))
@@ -120,22 +122,36 @@ class _Simulator:
         self._change(dict(move.changes))
 
     def _change(self, changes: dict[str, JoinCount]) -> None:
-        while changes:
-            following: dict[str, JoinCount] = {}
-            for join, change in changes.items():
-                count = self._books[join] = self._books.get(join, JoinCount()).plus(change)
-                assert min(count) >= 0, f"the books of {join} are below zero: {count}"
-                settlement = self._flow.decider.settle(join, count) if any(count) else None
-                if settlement is not None:
-                    self._carry_out(settlement)
-                    for name, more in settlement.changes.items():
-                        following[name] = following.get(name, JoinCount()).plus(more)
-            changes = following
+        # One join after another: what one does may take away what another one has.
+        while changes and not self._has_failed:
+            join, change = changes.popitem()
+            count = self._books[join] = self._books.get(join, JoinCount()).plus(change)
+            assert min(count) >= 0, f"the books of {join} are below zero: {count}"
+            settlement = self._flow.decider.settle(join, count) if any(count) else None
+            if settlement is not None:
+                self._carry_out(settlement)
+                for left in (settlement.changes, *self._cancelled):
+                    for name, more in left.items():
+                        changes[name] = changes.get(name, JoinCount()).plus(more)
+                self._cancelled.clear()
 
     def _carry_out(self, settlement: Settlement) -> None:
         self._failed += settlement.failed
+        if settlement.verdict is Verdict.UNMET:
+            self._has_failed = True
         arrived = self._waiting.pop(settlement.join, [])
         assert len(arrived) == settlement.arrived or settlement.verdict is Verdict.RESET
         if settlement.verdict is Verdict.FIRE:
+            self._cancel(set(settlement.cancels))
             path = merged_path([branch.path for branch in arrived])
             self._begin(_Branch(settlement.join, path, tracked=True))
+
+    def _cancel(self, tasks: set[str]) -> None:
+        """End the branches at these tasks."""
+        decider = self._flow.decider
+        for branch in [b for b in self._active if b.task in tasks]:
+            self._active.remove(branch)
+            self._cancelled.append(decider.leave(branch.task, waits=False))
+        for task in tasks & self._waiting.keys():
+            for branch in self._waiting.pop(task):
+                self._cancelled.append(decider.leave(branch.task, waits=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import orjson
 from pydantic import JsonValue
 
-from shared.definition import END
+from shared.definition import END, FlowDefinition
 from shared.errors import Finding, InvalidDefinition
 from shared.findings import Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
@@ -110,6 +110,7 @@ def validate_definition(
             _check_cycles(flow.graph, indexes, prefix, findings)
             _check_reach(flow.graph, indexes, prefix, findings)
             check_order(uses, flow.graph, findings)
+            _check_joins(shape.definition, flow.graph, prefix, findings)
         elif not findings.is_full:
             _check_what_is_sure(shape, prefix, findings)
     return Validated(
@@ -282,6 +283,29 @@ def _check_reach(graph: Graph, indexes: Sequence[int], prefix: str, findings: Fi
                 "unreachable_task",
                 f"no path leads to {quoted(graph.names[number])}",
             )
+
+
+def _check_joins(definition: FlowDefinition, graph: Graph, prefix: str, findings: Findings) -> None:
+    """Whether what is said of joins is said of joins, and can be met."""
+    sources = [0] * len(graph.names)
+    for number in graph.order:
+        for target in graph.edges(number):
+            sources[target] += (number, target) not in graph.back_edges
+    reached = set(graph.order)
+    for number, task in enumerate(definition.tasks):
+        if number not in reached:
+            continue
+        pointer = f"{prefix}/tasks/{number}"
+        for field, is_given in (("join", task.join != "all"), ("tolerate", bool(task.tolerate))):
+            if is_given and sources[number] < 2 and (field == "join" or task.for_each is None):
+                message = f'"{field}" means nothing here: no branches meet at {quoted(task.name)}'
+                findings.warning(f"{pointer}/{field}", "no_join", message)
+        rule = graph.early.get(number)
+        if rule is not None and rule.wait_for > sources[number] and not graph.has_each:
+            message = (
+                f"only {sources[number]} branches can come, and {rule.wait_for} are waited for"
+            )
+            findings.error(f"{pointer}/join", "never_met", message)
 
 
 def _check_what_is_sure(shape: Shape, prefix: str, findings: Findings) -> None:

@@ -40,6 +40,8 @@ class RunBooks:
     """The step whose error ends the run."""
     finish: Step | None = None
     """The step that ends the run as completed, whatever still runs."""
+    unmet: str | None = None
+    """The join that too few can reach any more, which ends the run."""
     results: list[Recorded] = field(default_factory=list)
 
 
@@ -191,7 +193,7 @@ class Books:
         """The visit at ``head`` of the branch that made the step, or of a new one."""
         begins = state is BranchState.RUNNING
         iteration = 1
-        if step.flow.graph.has_cycle:
+        if step.flow.graph.may_revisit:
             iteration = 0 if head.waits else self.next_iteration(step.flow_run_id, head.task)
         if not head.waits:
             self.runs[step.flow_run_id].visits += 1

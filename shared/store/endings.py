@@ -29,6 +29,8 @@ def close_runs(connection: Connection, books: Books) -> None:
         limit = book.step.flow.definition.max_task_runs
         if book.error is not None:
             _fail(connection, books, flow_run_id, book, book.error)
+        elif book.unmet is not None:
+            _fail_unmet(connection, books, flow_run_id, book, book.unmet)
         elif book.finish is None and book.step.flow.is_counted and visits > limit:
             _pass_limit(connection, books, flow_run_id, book, limit)
         else:
@@ -96,6 +98,19 @@ def _fail(
     error = orjson.dumps({"task": step.task, **orjson.loads(step.error or b"{}")})
     reason = f"{Reason.SIBLING_FAILED}:{step.task}"
     _end_failed(connection, books, flow_run_id, book, error, reason)
+
+
+def _fail_unmet(
+    connection: Connection, books: Books, flow_run_id: FlowRunId, book: RunBooks, join: str
+) -> None:
+    error = {
+        "task": join,
+        "type": "JoinUnmet",
+        "message": f"too few branches came to {join!r}, and nobody else can",
+        "traceback": None,
+    }
+    reason = f"{Reason.SIBLING_FAILED}:{join}"
+    _end_failed(connection, books, flow_run_id, book, orjson.dumps(error), reason)
 
 
 def _pass_limit(

@@ -13,6 +13,7 @@ from shared.statements import Statement
 from shared.status import BranchState
 from shared.store.books import Books
 from shared.store.branches import Visit
+from shared.store.cancelling import cancel_rest
 from shared.store.step import Step
 
 branches = Branch.__table__
@@ -20,20 +21,24 @@ joins = Join.__table__
 
 
 def settle_joins(connection: Connection, books: Books) -> None:
-    """Write the changes of the joins and decide every one that nothing can reach any more."""
+    """Write the changes of the joins and decide every one that is complete."""
     for flow_run_id, book in sorted(books.runs.items()):
-        changes: Mapping[str, JoinCount] = book.changes
-        while changes and book.error is None:
-            counts = _apply(connection, flow_run_id, changes)
-            following: dict[str, JoinCount] = {}
+        pending = dict(book.changes)
+        # Where a join may cancel branches, one after another: what one does may take away what
+        # another one has.
+        at_once = not book.step.flow.graph.early
+        while pending and book.error is None and book.unmet is None:
+            taken = pending if at_once else dict([pending.popitem()])
+            if at_once:
+                pending = {}
+            counts = _apply(connection, flow_run_id, taken)
             for settlement in _decide(book.step.flow, counts):
-                _carry_out(connection, books, book.step, settlement)
                 book.active += settlement.active
                 book.failed += settlement.failed
-                for join, change in settlement.changes.items():
-                    present = following.get(join)
-                    following[join] = change if present is None else present.plus(change)
-            changes = following
+                for changes in _carry_out(connection, books, book.step, settlement):
+                    for join, change in changes.items():
+                        present = pending.get(join)
+                        pending[join] = change if present is None else present.plus(change)
 
 
 def _decide(flow: Flow, counts: Mapping[str, JoinCount]) -> list[Settlement]:
@@ -53,7 +58,9 @@ def _apply(
 ) -> dict[str, JoinCount]:
     """Add ``changes`` to the books of a run that this transaction has locked."""
     found = _READ.all(connection, {"run": flow_run_id, "tasks": sorted(changes)})
-    present = {row.task: JoinCount(row.upstream, row.arrived, row.missed) for row in found}
+    present = {
+        row.task: JoinCount(row.upstream, row.arrived, row.missed, row.fired) for row in found
+    }
     counts = {task: present.get(task, JoinCount()).plus(c) for task, c in changes.items()}
     rows = [
         {
@@ -62,6 +69,7 @@ def _apply(
             "j_upstream": counts[task].upstream,
             "j_arrived": counts[task].arrived,
             "j_missed": counts[task].missed,
+            "j_fired": counts[task].fired,
         }
         for task in sorted(counts)
     ]
@@ -73,15 +81,25 @@ def _apply(
     return counts
 
 
-def _carry_out(connection: Connection, books: Books, step: Step, settlement: Settlement) -> None:
+def _carry_out(
+    connection: Connection, books: Books, step: Step, settlement: Settlement
+) -> list[Mapping[str, JoinCount]]:
+    """Do what was decided; all that it changes."""
     where = {"w_run": step.flow_run_id, "w_task": settlement.join}
     match settlement.verdict:
         case Verdict.RESET:
-            return
-        case Verdict.CLOSE:
+            pass
+        case Verdict.CLOSE | Verdict.ABSORB:
             _END_WAITING.run(connection, {**where, "w_joined": None, "w_chosen": []})
+        case Verdict.UNMET:
+            books.runs[step.flow_run_id].unmet = settlement.join
         case Verdict.FIRE:
+            left = []
+            if settlement.cancels:
+                left = cancel_rest(connection, books, step, settlement)
             _fire(connection, books, step, settlement.join)
+            return [settlement.changes, *left]
+    return [settlement.changes]
 
 
 def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
@@ -93,7 +111,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     chosen = here[-1] if here else waiting[0]
     path = merged_path([row.path for row in waiting])
     iteration = 1
-    if step.flow.graph.has_cycle:
+    if step.flow.graph.may_revisit:
         iteration = books.next_iteration(step.flow_run_id, join)
     visit = Visit(
         branch_id=chosen.id,
@@ -135,7 +153,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
 
 
 _READ = Statement(
-    select(joins.c.task, joins.c.upstream, joins.c.arrived, joins.c.missed).where(
+    select(joins.c.task, joins.c.upstream, joins.c.arrived, joins.c.missed, joins.c.fired).where(
         joins.c.flow_run_id == bindparam("run"),
         joins.c.task.in_(bindparam("tasks", expanding=True)),
     )
@@ -148,6 +166,7 @@ _INSERT = Statement(
         upstream=bindparam("j_upstream"),
         arrived=bindparam("j_arrived"),
         missed=bindparam("j_missed"),
+        fired=bindparam("j_fired"),
     )
 )
 
@@ -158,6 +177,7 @@ _UPDATE = Statement(
         upstream=bindparam("j_upstream"),
         arrived=bindparam("j_arrived"),
         missed=bindparam("j_missed"),
+        fired=bindparam("j_fired"),
     )
 )
 

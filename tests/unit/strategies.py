@@ -1,5 +1,7 @@
 """Random definitions."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from shared.definition import FlowDefinition
@@ -7,8 +9,17 @@ from shared.flow import Flow, prepare_flow
 
 
 @st.composite
-def flows(draw: st.DrawFn, *, cyclic: bool = False, max_tasks: int = 9) -> Flow:
-    """A valid flow; without ``cyclic`` every edge leads to a later task."""
+def flows(
+    draw: st.DrawFn, *, cyclic: bool = False, early: bool = False, max_tasks: int = 9
+) -> Flow:
+    """A valid flow; without ``cyclic`` every edge leads to a later task. With ``early`` some
+    joins do not wait for everybody."""
+    rules: list[Any] = ["all"]
+    if early:
+        rests = ({"wait_for": n, "rest": rest} for n in (1, 2, 3) for rest in ("run", "cancel"))
+        rules = ["all", "any", "each", 2, *rests]
+    joins = st.sampled_from(rules)
+    tolerances = st.sampled_from([0, 0, 1, "50%", "all"] if early else [0])
     routes = st.sampled_from(["first", "first", "all"])
     count = draw(st.integers(2, max_tasks))
     conditions: list[dict[str, object]] = []
@@ -34,7 +45,13 @@ def flows(draw: st.DrawFn, *, cyclic: bool = False, max_tasks: int = 9) -> Flow:
             "id": "random",
             "start_task": "t0",
             "tasks": [
-                {"name": f"t{number}", "type": "noop", "route": draw(routes)}
+                {
+                    "name": f"t{number}",
+                    "type": "noop",
+                    "route": draw(routes),
+                    "join": draw(joins),
+                    "tolerate": draw(tolerances),
+                }
                 for number in range(count)
             ],
             "conditions": conditions,

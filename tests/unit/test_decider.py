@@ -107,3 +107,32 @@ def test_what_conditions_choose_was_known_to_be_possible(flow: Flow, seed: int) 
             targets = flow.decider.choose(name, outcome, lambda _: chosen.random() < 0.5)
             assert set(targets or ()) <= set(possible.targets)
             assert targets != () or possible.may_end or outcome is Outcome.ERROR
+
+
+@thorough
+@given(flow=flows(early=True), seed=st.integers(0, 2**32))
+def test_joins_that_do_not_wait_for_everybody_leave_nothing_behind(flow: Flow, seed: int) -> None:
+    script = _script(flow, seed)
+    # The simulator itself asserts that no count falls below zero, that all end at zero and that
+    # nobody is left waiting.
+    run = simulate(
+        flow, lambda task, _: script.outcomes[task], random.Random(seed).randrange, script.applies
+    )
+    assert run.status in (RunStatus.COMPLETED, RunStatus.FAILED)
+    each = any(task.join == "each" for task in flow.tasks.values())
+    if not each:
+        assert max(Counter(visit.task for visit in run.visits).values()) == 1
+
+
+@thorough
+@given(flow=flows(early=True, cyclic=True), seed=st.integers(0, 2**32))
+def test_joins_that_go_on_early_end_in_loops_too(flow: Flow, seed: int) -> None:
+    chosen = random.Random(seed)
+
+    def outcome_of(_task: str, _iteration: int) -> Outcome:
+        return chosen.choice((Outcome.SUCCESS, Outcome.SUCCESS, Outcome.FAILURE))
+
+    def applies(_task: str, _iteration: int, _number: int) -> bool:
+        return chosen.random() < 0.5
+
+    simulate(flow, outcome_of, chosen.randrange, applies)

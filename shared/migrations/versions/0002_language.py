@@ -1,4 +1,5 @@
-"""The flow language: attempts that are tried again, items of lists, signals, deadlines.
+"""The flow language: attempts that are tried again, items of lists, signals, deadlines,
+joins that go on early.
 
 Rows that were written before read as if these fields had always been there: their defaults
 are what the first revision meant.
@@ -68,3 +69,4 @@ def upgrade() -> None:
         sqlite_where=sa.text("deadline IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=sa.text("deadline IS NOT NULL AND finished_at IS NULL"),
     )
+    op.add_column("join", sa.Column("fired", sa.Integer(), nullable=False, server_default="0"))

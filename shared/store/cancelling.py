@@ -1,0 +1,97 @@
+"""Branches that a join has made pointless: they end, and have failed nobody."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from shared.decider import JoinCount, Settlement
+from shared.models import Branch, TaskRun
+from shared.statements import Statement
+from shared.status import BranchState, Reason, TaskRunStatus
+from shared.store.books import Books
+from shared.store.step import Step
+
+branches = Branch.__table__
+task_runs = TaskRun.__table__
+
+
+def cancel_rest(
+    connection: Connection, books: Books, step: Step, settlement: Settlement
+) -> list[Mapping[str, JoinCount]]:
+    """End the branches of a run that can lead nowhere but to a join that has gone on; what
+    that changes in the books of the joins."""
+    # What the steps of this transaction moved is written before: it may be among them.
+    books.flush()
+    rows = _OPEN_AT.all(connection, {"run": step.flow_run_id, "tasks": sorted(settlement.cancels)})
+    if not rows:
+        return []
+    reason = f"{Reason.JOIN_MET}:{settlement.join}"
+    running = [
+        {"t_id": row.task_run_id, "t_reason": reason, "t_at": books.now}
+        for row in rows
+        if row.task_run_id is not None
+    ]
+    _STOP.write(connection, [{"b_id": row.id} for row in rows])
+    if running:
+        _CANCEL.write(connection, running)
+    stopped = {row.id for row in rows}
+    for result in books.runs[step.flow_run_id].results:
+        result.started[:] = [v for v in result.started if v.branch_id not in stopped]
+        result.ready[:] = [one for one in result.ready if one not in stopped]
+    # The items of a list are no branches of their own in the books.
+    own = [row for row in rows if row.parent_id is None]
+    books.runs[step.flow_run_id].active -= len(own)
+    decider = step.flow.decider
+    return [
+        decider.leave(
+            row.task,
+            waits=row.state == BranchState.WAITING
+            and row.task_run_id is None
+            and row.wake_at is None,
+        )
+        for row in own
+    ]
+
+
+_OPEN_AT = Statement(
+    select(
+        branches.c.id,
+        branches.c.task,
+        branches.c.state,
+        branches.c.task_run_id,
+        branches.c.wake_at,
+        branches.c.parent_id,
+    )
+    .where(
+        branches.c.flow_run_id == bindparam("run"),
+        branches.c.task.in_(bindparam("tasks", expanding=True)),
+        branches.c.state != BranchState.DONE,
+    )
+    .order_by(branches.c.id)
+    .with_for_update()
+)
+
+_STOP = Statement(
+    update(branches)
+    .where(branches.c.id == bindparam("b_id"))
+    .values(
+        state=BranchState.DONE.value,
+        claim=branches.c.claim + 1,
+        worker_id=None,
+        task_run_id=None,
+        wake_at=None,
+    )
+)
+
+_CANCEL = Statement(
+    update(task_runs)
+    .where(
+        task_runs.c.id == bindparam("t_id"),
+        task_runs.c.status.in_([TaskRunStatus.RUNNING.value, TaskRunStatus.WAITING.value]),
+    )
+    .values(
+        status=TaskRunStatus.CANCELLED.value,
+        reason=bindparam("t_reason"),
+        finished_at=bindparam("t_at"),
+    )
+)
