@@ -42,6 +42,27 @@ ACCEPTED: _Object = {
     "links": _LINKS,
 }
 CANCELLED: _Object = ACCEPTED | {"status": "cancelled"}
+_STANDING = "Branch main/split:scan waits for attempt 2 of 3 of scan, in 4s."
+EXPLANATION: _Object = {
+    "flow_run_id": RUN_ID,
+    "status": "running",
+    "summary": _STANDING,
+    "reasons": [
+        {
+            "code": "waits_for_attempt",
+            "branch": "main/split:scan",
+            "task": "scan",
+            "message": _STANDING,
+            "data": {
+                "wake_at": "2026-01-02T03:04:09.681000Z",
+                "seconds": 4.0,
+                "attempt": 2,
+                "max_attempts": 3,
+            },
+        }
+    ],
+    "more": 0,
+}
 _TASK_RUN: _Object = {
     "task_run_id": _TASK_RUN_ID,
     "name": "fetch_data",

@@ -182,6 +182,13 @@ LIST_TASK_RUNS = _operation(
     (404, 422, 503),
     parameters=[_RUN_ID],
 )
+EXPLAIN = _operation(
+    "runs",
+    "Say why a run does not move",
+    {200: _answer("A sentence for every reason.", "Explanation", examples.EXPLANATION)},
+    (404, 422, 503),
+    parameters=[_RUN_ID],
+)
 CANCEL = _operation(
     "runs",
     "Cancel a run",

@@ -281,6 +281,31 @@ class Ready(_Shape):
     checks: dict[Literal["database", "redis"], Literal["ok", "unreachable"]]
 
 
+class StandingReason(_Shape):
+    """Why something of a run does not move."""
+
+    code: str
+    branch: str | None
+    """Null where it is about the whole run."""
+    task: str | None
+    message: str
+    """A sentence."""
+    data: dict[str, JsonValue]
+    """What the sentence tells, as values."""
+
+
+class Explanation(_Shape):
+    """Why a run stands where it does."""
+
+    flow_run_id: str
+    status: RunStatus
+    summary: str
+    reasons: list[StandingReason]
+    """For each of at most 100 open branches."""
+    more: int
+    """Open branches beyond those."""
+
+
 class Problem(_Shape):
     """RFC 9457 problem details."""
 
@@ -301,6 +326,7 @@ SHAPES: tuple[type[BaseModel], ...] = (
     Run,
     RunPage,
     TaskRunPage,
+    Explanation,
     Verdict,
     TaskTypeList,
     WorkerList,

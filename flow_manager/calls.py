@@ -14,7 +14,7 @@ import httpx2
 import orjson
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from flow_manager.results import Problem, Run, RunSummary, Submitted
+from flow_manager.results import Explanation, Problem, Run, RunSummary, Submitted
 from shared.errors import FlowManagerError, Unavailable
 
 T = TypeVar("T")
@@ -83,6 +83,11 @@ def get_run_if_changed(
     return Call("GET", f"/flows/{_segment(flow_run_id)}", _read_change, headers=headers)
 
 
+def explain_run(flow_run_id: str) -> Call[Explanation]:
+    """Why a run stands where it does."""
+    return Call("GET", f"/flows/{_segment(flow_run_id)}/explain", _read_explanation)
+
+
 def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
     """A page of runs. ``query`` holds the filters; those that are None are left out."""
     given = {name: str(value) for name, value in query.items() if value is not None}
@@ -145,6 +150,10 @@ def _read_submitted(response: httpx2.Response) -> Submitted:
 
 def _read_run(response: httpx2.Response) -> Run:
     return Run.model_validate_json(response.content)
+
+
+def _read_explanation(response: httpx2.Response) -> Explanation:
+    return Explanation.model_validate_json(response.content)
 
 
 def _read_change(response: httpx2.Response) -> tuple[Run | None, str | None]:

@@ -21,10 +21,11 @@ from pydantic import JsonValue, ValidationError
 
 from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
-from flow_manager.results import Run, RunSummary, Submitted
+from flow_manager.results import Explanation, Run, RunSummary, Submitted
 
 __all__ = [
     "AsyncFlowClient",
+    "Explanation",
     "FlowClient",
     "Page",
     "RequestRefused",
@@ -112,6 +113,10 @@ class FlowClient:
     def get(self, flow_run_id: str) -> Run:
         """The run as it is now."""
         return self._send(calls.get_run(flow_run_id))
+
+    def explain(self, flow_run_id: str) -> Explanation:
+        """Why the run stands where it does."""
+        return self._send(calls.explain_run(flow_run_id))
 
     def list(
         self,
@@ -240,6 +245,10 @@ class AsyncFlowClient:
     async def get(self, flow_run_id: str) -> Run:
         """The run as it is now."""
         return await self._send(calls.get_run(flow_run_id))
+
+    async def explain(self, flow_run_id: str) -> Explanation:
+        """Why the run stands where it does."""
+        return await self._send(calls.explain_run(flow_run_id))
 
     async def list(
         self,

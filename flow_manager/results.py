@@ -100,6 +100,27 @@ class Run(RunSummary):
     definition: JsonValue = None
 
 
+class StandingReason(_Answer):
+    """Why something of a run does not move."""
+
+    code: str
+    branch: str | None = None
+    task: str | None = None
+    message: str
+    data: dict[str, JsonValue] = {}
+
+
+class Explanation(_Answer):
+    """Why a run stands where it does."""
+
+    flow_run_id: str
+    status: RunStatus
+    summary: str
+    reasons: list[StandingReason] = []
+    more: int = 0
+    """Open branches beyond those that are told about."""
+
+
 class Submitted(_Answer):
     """An accepted run."""
 

@@ -79,6 +79,7 @@ class Reason(StrEnum):
     WORKER_LOST = "worker_lost"
     WORKER_STOPPED = "worker_stopped"
     LIMIT_PASSED = "limit_passed"
+    CANCELLED_BY = "cancelled_by"
     JOIN_MET = "join_met"
     ITEMS_FAILED = "items_failed"
 

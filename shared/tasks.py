@@ -46,6 +46,9 @@ class TaskResult:
     success: bool
     data: Json = field(default_factory=dict)
     """JSON, or a pydantic model. What the next task sees as ``previous``."""
+    cancels: tuple[str, ...] = ()
+    """Tasks of the flow: the branches of this run that stand at them now end, their task runs
+    cancelled. They have failed nobody, and joins do not wait for them any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,30 @@ class FinishRun(BaseTask):
         return Finish(data=context.params)
 
 
+# --- cancel --------------------------------------------------------------------------------------
+
+
+class CancelParams(_Params):
+    """What is cancelled."""
+
+    tasks: list[str] = Field(min_length=1, max_length=1_000)
+    """Names of tasks of this flow."""
+
+
+class Cancel(BaseTask):
+    """Cancels the branches of this run that stand at some tasks now. Joins do not wait for
+    them any more."""
+
+    name = "cancel"
+    Params = CancelParams
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> TaskOutput:
+        """Cancel them."""
+        params: CancelParams = context.params
+        return TaskResult(success=True, cancels=tuple(params.tasks))
+
+
 # --- fail ----------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,8 @@ class AttemptResult:
     """The lines that nobody took while the attempt ran."""
     wake_at: datetime | None = None
     """In UTC, where it was suspended until a time."""
+    cancels: tuple[str, ...] = ()
+    """Tasks whose branches end with it."""
     signal: str | None = None
     """Where it was suspended until a signal comes."""
 
@@ -144,7 +146,7 @@ class Executor:
         if result.finishes:
             return AttemptResult("finish", data=result.data, logs=logs)
         if result.success:
-            return AttemptResult("success", data=result.data, logs=logs)
+            return AttemptResult("success", data=result.data, logs=logs, cancels=result.cancels)
         return AttemptResult("failure", data=result.data, reason=Reason.RETURNED_FAILURE, logs=logs)
 
     async def _run(

@@ -9,7 +9,7 @@ import enum
 import inspect
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -34,6 +34,8 @@ class Returned:
     data: bytes
     finishes: bool = False
     """Whether it ends the whole run."""
+    cancels: tuple[str, ...] = ()
+    """Tasks whose branches end with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ def read_result(returned: object, max_bytes: int) -> Returned | Suspension:
     if isinstance(returned, dict):
         return _read_dict(returned, max_bytes)
     if isinstance(returned, TaskResult):
-        return _result(returned.success, returned.data, max_bytes)
+        result = _result(returned.success, returned.data, max_bytes)
+        return replace(result, cancels=returned.cancels) if returned.cancels else result
     if returned is None or isinstance(returned, bool):
         return Returned(returned is not False, _EMPTY)
     if isinstance(returned, Finish):

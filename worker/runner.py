@@ -248,6 +248,7 @@ class Runner:
             wake_at=judgement.wake_at,
             items=judgement.items,
             signal=judgement.signal,
+            cancels=tuple(task for task in result.cancels if task in flow.tasks),
             logs=result.logs,
             keep=self._share(len(judgement.targets or judgement.items)),
         )

@@ -5,7 +5,15 @@ from typing import Any, TypeVar
 
 import typer
 
-from flow_manager.command import database, definitions, diagnosis, installation, processes, runs
+from flow_manager.command import (
+    database,
+    definitions,
+    diagnosis,
+    explain,
+    installation,
+    processes,
+    runs,
+)
 
 application = typer.Typer(
     name="flow-manager",
@@ -47,6 +55,7 @@ application.command("run")(runs.run)
 application.command("validate")(definitions.validate)
 application.command("runs")(runs.list_runs)
 application.command("show")(runs.show)
+application.command("explain")(explain.explain)
 application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
 application.command("signal")(runs.signal)

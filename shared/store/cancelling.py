@@ -1,12 +1,12 @@
 """Branches that a join has made pointless: they end, and have failed nobody."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from shared.decider import JoinCount, Settlement
 from shared.models import Branch, TaskRun
-from shared.statements import Statement
+from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.books import Books
 from shared.store.step import Step
@@ -20,12 +20,21 @@ def cancel_rest(
 ) -> list[Mapping[str, JoinCount]]:
     """End the branches of a run that can lead nowhere but to a join that has gone on; what
     that changes in the books of the joins."""
+    reason = f"{Reason.JOIN_MET}:{settlement.join}"
+    return cancel_at(connection, books, step, settlement.cancels, reason)
+
+
+def cancel_at(
+    connection: Connection, books: Books, step: Step, tasks: Sequence[str], reason: str
+) -> list[Mapping[str, JoinCount]]:
+    """End the branches of the step's run that stand at ``tasks``, but for its own; what that
+    changes in the books of the joins. The caller holds the lock of the run."""
     # What the steps of this transaction moved is written before: it may be among them.
     books.flush()
-    rows = _OPEN_AT.all(connection, {"run": step.flow_run_id, "tasks": sorted(settlement.cancels)})
+    found = _OPEN_AT.all(connection, {"run": step.flow_run_id, "tasks": sorted(tasks)})
+    rows = [row for row in found if row.id != step.branch_id]
     if not rows:
         return []
-    reason = f"{Reason.JOIN_MET}:{settlement.join}"
     running = [
         {"t_id": row.task_run_id, "t_reason": reason, "t_at": books.now}
         for row in rows
@@ -41,16 +50,13 @@ def cancel_rest(
     # The items of a list are no branches of their own in the books.
     own = [row for row in rows if row.parent_id is None]
     books.runs[step.flow_run_id].active -= len(own)
-    decider = step.flow.decider
-    return [
-        decider.leave(
-            row.task,
-            waits=row.state == BranchState.WAITING
-            and row.task_run_id is None
-            and row.wake_at is None,
-        )
-        for row in own
-    ]
+    return [step.flow.decider.leave(row.task, waits=_waits_at_join(row)) for row in own]
+
+
+def _waits_at_join(row: Row) -> bool:
+    """Whether it waits there for others, and not for a time or for anything of its own."""
+    is_waiting = row.state == BranchState.WAITING
+    return is_waiting and row.task_run_id is None and row.wake_at is None
 
 
 _OPEN_AT = Statement(

@@ -35,6 +35,8 @@ class Step:
     """Of ``suspended`` and ``retry``."""
     signal: str | None = None
     """Of ``suspended``: the signal that ends the wait."""
+    cancels: Sequence[str] = ()
+    """Tasks whose branches end with it."""
     items: Sequence[bytes] = ()
     """Of ``mapped``: the items as JSON, at least one."""
     logs: Sequence[LoggedLine] = ()

@@ -20,8 +20,9 @@ from shared.decider import Move
 from shared.ids import BranchId
 from shared.models import Branch
 from shared.statements import Statement
-from shared.status import BranchState
+from shared.status import BranchState, Reason
 from shared.store.books import Books
+from shared.store.cancelling import cancel_at
 from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
@@ -41,22 +42,9 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     accepted = _fence(connection, items)
     books = Books(connection, locked, accepted)
     for step in accepted:
-        move = moves[step.branch_id]
-        if step.kind == "suspended":
-            books.suspend(step)
-        elif step.kind == "retry":
-            books.try_again(step)
-        elif step.kind == "mapped":
-            begin_items(books, step)
-        elif step.kind == "finish":
-            books.finish(step)
-        elif step.ends_item:
-            books.end(step)
-        elif move is None:
-            books.fail(step)
-        else:
-            _carry_out(books, step, move)
+        _enter(books, step, moves[step.branch_id])
     end_items(connection, books, [step for step in accepted if step.ends_item])
+    _cancel(connection, books, accepted)
     books.flush()
     settle_joins(connection, books)
     close_runs(connection, books)
@@ -64,6 +52,33 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
 
 
 _REFUSED = Recorded(accepted=False)
+
+
+def _enter(books: Books, step: Step, move: Move | None) -> None:
+    """Enter into the books what a step comes to."""
+    if step.kind == "suspended":
+        books.suspend(step)
+    elif step.kind == "retry":
+        books.try_again(step)
+    elif step.kind == "mapped":
+        begin_items(books, step)
+    elif step.kind == "finish":
+        books.finish(step)
+    elif step.ends_item:
+        books.end(step)
+    elif move is None:
+        books.fail(step)
+    else:
+        _carry_out(books, step, move)
+
+
+def _cancel(connection: Connection, books: Books, steps: Sequence[Step]) -> None:
+    """End the branches that steps cancel."""
+    for step in steps:
+        if step.cancels:
+            reason = f"{Reason.CANCELLED_BY}:{step.task}"
+            for changes in cancel_at(connection, books, step, step.cancels, reason):
+                books.count(step, active=0, failed=0, changes=changes)
 
 
 def _move(step: Step) -> Move | None:
@@ -79,7 +94,7 @@ def _touches_run(step: Step, move: Move | None) -> bool:
     if step.kind == "suspended":
         # A signal may be coming at this very moment.
         return step.signal is not None
-    if step.kind in ("mapped", "finish") or step.ends_item:
+    if step.kind in ("mapped", "finish") or step.ends_item or step.cancels:
         return True
     if step.kind == "retry" or step.flow.is_counted:
         return step.flow.is_counted

@@ -53,6 +53,26 @@ async def test_finish_gives_the_output_that_the_flow_asks_for(rig: Rig) -> None:
     assert orjson.loads(run.output) == 7
 
 
+async def test_cancel_ends_the_branches_at_a_task_and_joins_do_not_wait_for_them(rig: Rig) -> None:
+    flow = _fork(
+        {"name": "stop", "type": "cancel", "params": {"tasks": ["slow", "waiting"]}},
+        {"name": "slow", "type": "hangs"},
+        {"name": "waiting", "type": "wait_for_signal", "params": {"signal": "never"}},
+        {"name": "good", "type": "echo"},
+    )
+    flow["tasks"].append({"name": "meet", "type": "scripted"})
+    flow["conditions"] += [
+        {"source_task": name, "target_task_success": "meet"}
+        for name in ("stop", "slow", "waiting", "good")
+    ]
+    run_id = await rig.submit(flow)
+    run = await rig.ended(run_id)
+    assert (run.status, run.outcome) == (RunStatus.COMPLETED, Outcome.SUCCESS)
+    tasks = rig.tasks(run_id)
+    assert {tasks[n].reason for n in ("slow", "waiting") if n in tasks} <= {"cancelled_by:stop"}
+    assert set(orjson.loads(tasks["meet"].data)["previous"]) == {"stop", "good"}
+
+
 async def test_transform_gives_data_another_form(rig: Rig) -> None:
     flow = {
         "id": "reshape",

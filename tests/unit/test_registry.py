@@ -15,6 +15,7 @@ from shared.registry import Registry, announced_names, load_registry
 from shared.tasks import BaseTask, TaskContext, TaskOutput
 
 BUILTIN = {
+    "cancel",
     "noop",
     "sleep",
     "fail",

@@ -1,0 +1,371 @@
+"""The facts of why a run stands still, read in one transaction and bounded in number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from sqlalchemy import Connection, String, and_, case, cast, func, literal_column, select
+
+from shared.definition import FlowDefinition, wait_for
+from shared.explanation import (
+    AtJoin,
+    Fact,
+    ForItems,
+    ForSignal,
+    HeldBack,
+    JoinNotRun,
+    Over,
+    Place,
+    Ready,
+    Retrying,
+    Running,
+    Sleeping,
+)
+from shared.flow import Flow, prepare_flow
+from shared.ids import FlowRunId
+from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.queries.rows import AnyRow
+from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+
+branches = Branch.__table__
+runs = FlowRun.__table__
+joins = Join.__table__
+task_runs = TaskRun.__table__
+workers = WorkerRow.__table__
+task_types = TaskType.__table__
+definitions = StoredDefinition.__table__
+
+MAX_TOLD = 100
+"""Branches that are told about; of the rest only the number."""
+_MAX_STANDING = 1_000
+"""Branches among which those are looked for that a join waits for."""
+_MAX_FAILURES = 1_000
+_MAX_AHEAD = 10_000
+"""A queue that is longer is told to be as long as this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the caller's clocks and settings say."""
+
+    now: datetime
+    lease_now: float
+    lease_seconds: float
+    heartbeat_seconds: float
+    max_losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run, and the facts about what it waits for."""
+
+    status: RunStatus
+    facts: Sequence[Fact]
+    more: int
+    """Open branches that are not told about."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What the branches' facts are made of, each read once."""
+
+    at: Moment
+    flow: Flow
+    workers: Sequence[AnyRow]
+    able: Mapping[str, frozenset[str]]
+    """Task type -> the workers that can run it."""
+    holders: Mapping[str, AnyRow]
+    started: Mapping[str, datetime]
+    ahead: Mapping[str, int]
+    standing: Sequence[AnyRow]
+    books: Mapping[str, AnyRow]
+
+
+def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
+    """Why the run stands where it does; None where there is no such run."""
+    run = connection.execute(
+        select(
+            runs.c.status,
+            runs.c.outcome,
+            runs.c.error,
+            runs.c.finished_at,
+            runs.c.definition_hash,
+            definitions.c.content,
+        )
+        .join(definitions, definitions.c.hash == runs.c.definition_hash)
+        .where(runs.c.id == flow_run_id)
+    ).one_or_none()
+    if run is None:
+        return None
+    flow = prepare_flow(FlowDefinition.model_validate_json(run.content), run.definition_hash)
+    status = RunStatus(run.status)
+    if status is not RunStatus.RUNNING:
+        facts = [_over(run, status), *_not_run(connection, flow_run_id, flow, status)]
+        return Standing(status, facts[:MAX_TOLD], max(len(facts) - MAX_TOLD, 0))
+    total = connection.execute(
+        select(func.count()).select_from(branches).where(*_open(flow_run_id))
+    ).scalar_one()
+    told = _told(connection, flow_run_id)
+    around = _around(connection, flow_run_id, at, flow, told)
+    return Standing(status, [_fact(row, around) for row in told], max(total - len(told), 0))
+
+
+def _open(flow_run_id: FlowRunId) -> tuple[object, ...]:
+    return (branches.c.flow_run_id == flow_run_id, branches.c.state != BranchState.DONE)
+
+
+def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
+    """The branches to tell about; those first that others wait for."""
+    at_join = and_(
+        branches.c.state == BranchState.WAITING,
+        branches.c.wake_at.is_(None),
+        branches.c.signal.is_(None),
+        branches.c.items_left == 0,
+    )
+    statement = (
+        select(
+            branches.c.id,
+            branches.c.path,
+            branches.c.state,
+            branches.c.task,
+            branches.c.task_type,
+            branches.c.queue,
+            branches.c.failed_attempts,
+            branches.c.task_run_id,
+            branches.c.worker_id,
+            branches.c.losses,
+            branches.c.ready_at,
+            branches.c.wake_at,
+            branches.c.signal,
+            branches.c.parent_id,
+            branches.c.item_count,
+            branches.c.items_left,
+            branches.c.items_failed,
+        )
+        .where(*_open(flow_run_id))  # type: ignore[arg-type]
+        .order_by(case((at_join, 1), else_=0), branches.c.id)
+        .limit(MAX_TOLD)
+    )
+    return connection.execute(statement).all()
+
+
+def _around(
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    at: Moment,
+    flow: Flow,
+    told: Sequence[AnyRow],
+) -> _Around:
+    live = connection.execute(
+        select(workers.c.id, workers.c.queues, workers.c.concurrency).where(
+            workers.c.state == "live", workers.c.heartbeat >= at.lease_now - at.lease_seconds
+        )
+    ).all()
+    able: dict[str, set[str]] = {}
+    wanted = sorted({row.task_type for row in told})
+    for row in connection.execute(
+        select(task_types.c.name, task_types.c.worker_id).where(
+            task_types.c.name.in_(wanted), task_types.c.worker_id.in_([w.id for w in live])
+        )
+    ):
+        able.setdefault(row.name, set()).add(row.worker_id)
+    held = sorted({row.worker_id for row in told if row.worker_id})
+    holders = connection.execute(
+        select(workers.c.id, workers.c.host, workers.c.state, workers.c.heartbeat).where(
+            workers.c.id.in_(held)
+        )
+    ).all()
+    opened = sorted({row.task_run_id for row in told if row.task_run_id})
+    started = connection.execute(
+        select(task_runs.c.id, task_runs.c.started_at).where(task_runs.c.id.in_(opened))
+    ).all()
+    standing = connection.execute(
+        select(branches.c.path, branches.c.task)
+        .where(*_open(flow_run_id), branches.c.parent_id.is_(None))  # type: ignore[arg-type]
+        .order_by(branches.c.id)
+        .limit(_MAX_STANDING)
+    ).all()
+    books = connection.execute(
+        select(joins.c.task, joins.c.arrived, joins.c.missed).where(
+            joins.c.flow_run_id == flow_run_id
+        )
+    ).all()
+    return _Around(
+        at=at,
+        flow=flow,
+        workers=live,
+        able={name: frozenset(ids) for name, ids in able.items()},
+        holders={row.id: row for row in holders},
+        started={row.id: row.started_at for row in started},
+        ahead=_ahead(connection, told),
+        standing=standing,
+        books={row.task: row for row in books},
+    )
+
+
+def _ahead(connection: Connection, told: Sequence[AnyRow]) -> dict[str, int]:
+    """How many ready branches of its queue came before each ready branch.
+
+    One walk of a queue's index for each queue: a literal, because SQLite does not use a partial
+    index for a parameter.
+    """
+    found: dict[str, int] = {}
+    waiting = [row for row in told if row.state == BranchState.READY]
+    for queue in sorted({row.queue for row in waiting}):
+        mine = sorted((row.ready_at, str(row.id)) for row in waiting if row.queue == queue)
+        rows = connection.execute(
+            select(branches.c.ready_at)
+            .where(
+                branches.c.state == literal_column("'ready'"),
+                branches.c.queue == queue,
+                branches.c.ready_at < mine[-1][0],
+            )
+            .order_by(branches.c.ready_at)
+            .limit(_MAX_AHEAD)
+        ).scalars()
+        times = list(rows)
+        place = 0
+        for ready_at, branch in mine:
+            while place < len(times) and times[place] < ready_at:
+                place += 1
+            found[branch] = place
+    return found
+
+
+def _fact(row: AnyRow, around: _Around) -> Fact:
+    place = Place(row.path, row.task)
+    if row.state == BranchState.READY:
+        return _ready(row, place, around)
+    if row.state == BranchState.RUNNING:
+        return _running(row, place, around)
+    seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
+    if row.items_left:
+        return ForItems(place, row.item_count, row.items_left, row.items_failed)
+    if row.signal is not None:
+        return ForSignal(place, row.signal, row.wake_at, seconds)
+    if seconds is not None and row.task_run_id:
+        return Sleeping(place, row.wake_at, seconds)
+    task = around.flow.tasks[row.task]
+    if seconds is not None:
+        most = row.failed_attempts + 1 if task.retry is None else task.retry.max_attempts
+        return Retrying(place, row.failed_attempts + 1, most, row.wake_at, seconds)
+    if row.parent_id is not None:
+        return HeldBack(place, task.concurrency)
+    return _at_join(place, around)
+
+
+def _ready(row: AnyRow, place: Place, around: _Around) -> Ready:
+    serving = [one for one in around.workers if row.queue in orjson.loads(one.queues)]
+    able = around.able.get(row.task_type, frozenset())
+    return Ready(
+        place=place,
+        task_type=row.task_type,
+        queue=row.queue,
+        ahead=around.ahead[str(row.id)],
+        queue_workers=len(serving),
+        queue_slots=sum(one.concurrency for one in serving),
+        able_workers=sum(one.id in able for one in serving),
+        losses=row.losses,
+        max_losses=around.at.max_losses,
+    )
+
+
+def _running(row: AnyRow, place: Place, around: _Around) -> Running:
+    at, holder = around.at, around.holders.get(row.worker_id)
+    silent = at.lease_seconds if holder is None else max(at.lease_now - holder.heartbeat, 0.0)
+    is_lost = holder is None or holder.state == "lost"
+    return Running(
+        place=place,
+        worker=row.worker_id,
+        host="an unknown host" if holder is None else holder.host,
+        since=around.started.get(row.task_run_id),
+        silent_seconds=silent,
+        rescue_seconds=0.0 if is_lost else at.lease_seconds - silent,
+        is_late=is_lost or silent > 2 * at.heartbeat_seconds,
+    )
+
+
+def _at_join(place: Place, around: _Around) -> AtJoin:
+    graph, books = around.flow.graph, around.books.get(place.task)
+    bit = graph.bits[graph.numbers[place.task]]
+    coming = [
+        Place(row.path, row.task)
+        for row in around.standing
+        if graph.reach[graph.numbers[row.task]] & bit
+    ]
+    rule = wait_for(around.flow.tasks[place.task].join)
+    return AtJoin(
+        place=place,
+        waits_for=coming,
+        arrived=0 if books is None else books.arrived,
+        missed=0 if books is None else books.missed,
+        needed=None if rule is None else rule.wait_for,
+    )
+
+
+def _over(run: AnyRow, status: RunStatus) -> Over:
+    error = orjson.loads(run.error) if run.error else {}
+    return Over(
+        status=status,
+        outcome=None if run.outcome is None else Outcome(run.outcome),
+        finished_at=run.finished_at,
+        task=error.get("task"),
+        error_type=error.get("type"),
+        error=error.get("message"),
+    )
+
+
+def _not_run(
+    connection: Connection, flow_run_id: FlowRunId, flow: Flow, status: RunStatus
+) -> list[JoinNotRun]:
+    """The joins that branches waited at, or missed, and that never ran."""
+    graph = flow.graph
+    ran = set(
+        connection.execute(
+            select(task_runs.c.task).where(task_runs.c.flow_run_id == flow_run_id).distinct()
+        ).scalars()
+    )
+    idle = [graph.names[number] for number in graph.joins if graph.names[number] not in ran]
+    if not idle:
+        return []
+    arrived = {
+        row.task: row.count
+        for row in connection.execute(
+            select(branches.c.task, func.count(cast(branches.c.id, String)).label("count"))
+            .where(branches.c.flow_run_id == flow_run_id, branches.c.task.in_(idle))
+            .group_by(branches.c.task)
+        )
+    }
+    failures = connection.execute(
+        select(task_runs.c.task, task_runs.c.branch, task_runs.c.error)
+        .where(
+            task_runs.c.flow_run_id == flow_run_id,
+            task_runs.c.status == TaskRunStatus.FAILED,
+            task_runs.c.item_index < 0,
+        )
+        .order_by(task_runs.c.id)
+        .limit(_MAX_FAILURES)
+    ).all()
+    told = []
+    for join in idle:
+        missed_by = [p for row in failures if (p := _missing(flow, join, row)) is not None]
+        closed = status is RunStatus.COMPLETED
+        if arrived.get(join) or (closed and missed_by):
+            told.append(
+                JoinNotRun(join, arrived.get(join, 0), list(dict.fromkeys(missed_by)), not closed)
+            )
+    return told
+
+
+def _missing(flow: Flow, join: str, failure: AnyRow) -> Place | None:
+    """Where the failure took a branch away from the join: it led there by successes only."""
+    graph = flow.graph
+    number, bit = graph.numbers[failure.task], graph.bits[graph.numbers[join]]
+    outcome = Outcome.FAILURE if failure.error is None else Outcome.ERROR
+    ahead = graph.possible[number][outcome].targets
+    if not graph.success_reach[number] & bit:
+        return None
+    if any((graph.reach[target] | graph.bits[target]) & bit for target in ahead):
+        return None
+    return Place(failure.branch, failure.task)
