@@ -42,7 +42,7 @@ ACCEPTED: _Object = {
     "links": _LINKS,
 }
 CANCELLED: _Object = ACCEPTED | {"status": "cancelled"}
-_STANDING = "Branch main/split:scan waits for attempt 2 of 3 of scan, in 4s."
+_STANDING = "Branch main/split:scan waits for attempt 2 of 3 of scan, in 4 s."
 EXPLANATION: _Object = {
     "flow_run_id": RUN_ID,
     "status": "running",

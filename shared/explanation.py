@@ -14,7 +14,7 @@ from shared.durations import format_duration
 from shared.status import Outcome, RunStatus
 from shared.times import iso_time
 
-Plain: TypeAlias = str | int | float | bool | None | list[str] | list[dict[str, str]]
+Plain: TypeAlias = str | int | float | bool | list[str] | list[dict[str, str]] | None
 
 NAMED = 10
 """Branches that one sentence names; of more it tells the number."""
@@ -154,21 +154,11 @@ class JoinNotRun:
     """Whether the run ended before the join was decided."""
 
 
-Fact: TypeAlias = (
-    Ready
-    | Running
-    | Sleeping
-    | Retrying
-    | ForSignal
-    | ForItems
-    | HeldBack
-    | AtJoin
-    | Over
-    | JoinNotRun
-)
+_OfBranch: TypeAlias = Ready | Running | Sleeping | Retrying | ForSignal | ForItems | HeldBack
+Fact: TypeAlias = _OfBranch | AtJoin | Over | JoinNotRun
 
 
-def explain(fact: Fact) -> Reason:  # noqa: C901, PLR0911 - one line for each kind of fact
+def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fact
     """The sentence for one fact."""
     match fact:
         case Ready():
@@ -365,10 +355,7 @@ def join_not_run(fact: JoinNotRun) -> Reason:
         message += ": too few branches came to it"
     if fact.arrived:
         message += f"; {_count(fact.arrived, 'branch', 'branches')} waited at it"
-    data: dict[str, Plain] = {
-        "arrived": fact.arrived,
-        "missed_by": _listed(fact.missed_by),
-    }
+    data: dict[str, Plain] = {"arrived": fact.arrived, "missed_by": _listed(fact.missed_by)}
     return Reason("join_not_run", None, fact.task, f"{message}.", data)
 
 

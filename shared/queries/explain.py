@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
-from sqlalchemy import Connection, String, and_, case, cast, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 
 from shared.definition import FlowDefinition, wait_for
 from shared.explanation import (
@@ -101,7 +111,7 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     flow = prepare_flow(FlowDefinition.model_validate_json(run.content), run.definition_hash)
     status = RunStatus(run.status)
     if status is not RunStatus.RUNNING:
-        facts = [_over(run, status), *_not_run(connection, flow_run_id, flow, status)]
+        facts: list[Fact] = [_over(run, status), *_not_run(connection, flow_run_id, flow, status)]
         return Standing(status, facts[:MAX_TOLD], max(len(facts) - MAX_TOLD, 0))
     total = connection.execute(
         select(func.count()).select_from(branches).where(*_open(flow_run_id))
@@ -111,7 +121,7 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     return Standing(status, [_fact(row, around) for row in told], max(total - len(told), 0))
 
 
-def _open(flow_run_id: FlowRunId) -> tuple[object, ...]:
+def _open(flow_run_id: FlowRunId) -> tuple[ColumnElement[bool], ...]:
     return (branches.c.flow_run_id == flow_run_id, branches.c.state != BranchState.DONE)
 
 
@@ -143,7 +153,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
             branches.c.items_left,
             branches.c.items_failed,
         )
-        .where(*_open(flow_run_id))  # type: ignore[arg-type]
+        .where(*_open(flow_run_id))
         .order_by(case((at_join, 1), else_=0), branches.c.id)
         .limit(MAX_TOLD)
     )
@@ -182,7 +192,7 @@ def _around(
     ).all()
     standing = connection.execute(
         select(branches.c.path, branches.c.task)
-        .where(*_open(flow_run_id), branches.c.parent_id.is_(None))  # type: ignore[arg-type]
+        .where(*_open(flow_run_id), branches.c.parent_id.is_(None))
         .order_by(branches.c.id)
         .limit(_MAX_STANDING)
     ).all()
@@ -330,9 +340,9 @@ def _not_run(
     if not idle:
         return []
     arrived = {
-        row.task: row.count
+        row.task: row.came
         for row in connection.execute(
-            select(branches.c.task, func.count(cast(branches.c.id, String)).label("count"))
+            select(branches.c.task, func.count(cast(branches.c.id, String)).label("came"))
             .where(branches.c.flow_run_id == flow_run_id, branches.c.task.in_(idle))
             .group_by(branches.c.task)
         )
