@@ -128,13 +128,21 @@ class Decider:
         default_factory=dict, repr=False
     )
 
+    _choices: dict[tuple[str, Outcome], Targets | None] = field(default_factory=dict, repr=False)
+
     def choose(self, task: str, outcome: Outcome, applies: Applies | None = None) -> Targets | None:
         """Where the conditions of ``task`` lead after ``outcome``.
 
         None where it is an error that nobody handles: the run fails. ``applies`` says of the
         n-th condition of the task whether its ``when`` is true.
         """
-        return self.graph.routes[self.graph.numbers[task]].choose(outcome, applies)
+        routes = self.graph.routes[self.graph.numbers[task]]
+        if applies is not None and routes.is_conditional:
+            return routes.choose(outcome, applies)
+        key = (task, outcome)
+        if key not in self._choices:
+            self._choices[key] = routes.choose(outcome)
+        return self._choices[key]
 
     def asks(self, task: str) -> bool:
         """Whether conditions of ``task`` have a ``when``."""

@@ -179,12 +179,6 @@ class Branch(_Table, table=True):
             postgresql_where=text("worker_id IS NOT NULL"),
         ),
         Index(
-            "branch_suspect",
-            "losses",
-            sqlite_where=text("state = 'ready' AND losses > 0"),
-            postgresql_where=text("state = 'ready' AND losses > 0"),
-        ),
-        Index(
             "branch_of_item",
             "parent_id",
             "item_index",
@@ -376,3 +370,20 @@ class Lease(_Table, table=True):
     holder: str | None = Field(default=None, sa_type=_id())
     expires: float
     """Lease time."""
+
+
+class DefinitionVersion(_Table, table=True):
+    """A definition that was stored under its flow's id, as one version of many."""
+
+    __tablename__ = "definition_version"
+    __table_args__ = (
+        CheckConstraint("version >= 1", name="version_counts_from_one"),
+        Index("definition_version_by_hash", "hash"),
+    )
+
+    flow_id: str = Field(primary_key=True)
+    version: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    hash: str = Field(max_length=64)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when new runs cannot start it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Float
+from sqlalchemy import Connection, Dialect, Float, Insert, column, insert, table
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
@@ -34,6 +34,8 @@ class Statement:
     """
 
     def __init__(self, statement: ClauseElement, *, columns: Sequence[str] | None = None) -> None:
+        if columns is not None and type(statement) is Insert:
+            statement = _plain_insert(statement, columns)
         self._statement = statement
         self._columns = columns
         self._by_dialect: dict[str, _Compiled] = {}
@@ -206,6 +208,13 @@ def _result_converter(kind: TypeEngine[Any], dialect: Dialect) -> _Convert | Non
         # A float already; to know that, PostgreSQL's would ask for the column of a cursor.
         return None
     return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _plain_insert(statement: Insert, columns: Sequence[str]) -> Insert:
+    """An INSERT that names these columns alone: the others' values are the database's, which
+    costs less than to bind the model's in every row."""
+    given = [column(c.name, c.type) for c in statement.table.columns if c.name in columns]
+    return insert(table(statement.table.name, *given))
 
 
 def _picker(names: Sequence[str]) -> Callable[[Parameters], Sequence[object]]:

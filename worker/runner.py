@@ -53,6 +53,8 @@ class RunningBranch:
     is_suspect: bool = False
     is_dropped: bool = False
     """Its claim was taken away: nothing of it is recorded or released any more."""
+    is_recording: bool = False
+    """Its step is being recorded: the fence says whether it still is ours."""
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
@@ -121,10 +123,14 @@ class Runner:
             self._run(RunningBranch(visit, item.run, None, memory, is_suspect=suspects))
 
     def drop(self, branch_ids: Iterable[BranchId]) -> None:
-        """Stop running branches that are no longer ours."""
+        """Stop running branches that are no longer ours.
+
+        Not those that are being recorded. One whose record was committed a moment ago has moved
+        on and may not look like ours, and with its answer we would lose what it began here.
+        """
         for branch_id in branch_ids:
             branch = self._branches.get(branch_id)
-            if branch is not None and branch.task is not None:
+            if branch is not None and branch.task is not None and not branch.is_recording:
                 branch.is_dropped = True
                 branch.task.cancel()
 
@@ -188,7 +194,9 @@ class Runner:
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
         result, judgement = await self._visits.make(visit, branch.run, flow, branch.memory)
+        branch.is_recording = True
         recorded = await self._record(branch, flow, result, judgement)
+        branch.is_recording = False
         if not recorded.accepted:
             _log.info("step_refused", branch_id=visit.branch_id, task=visit.task)
             return None

@@ -64,6 +64,7 @@ class Books:
         self._begun: list[dict[str, object]] = []
         self._moved: list[dict[str, object]] = []
         self._new_branches: list[dict[str, object]] = []
+        self._new_items: list[dict[str, object]] = []
         self._lines: list[LoggedLine] = []
         self._iterations: dict[tuple[FlowRunId, str], int] = {}
         for step in accepted:
@@ -114,7 +115,16 @@ class Books:
             self.begin(step, visit)
         elif state is BranchState.READY:
             self.results[step.branch_id].ready.append(visit.branch_id)
-        self._add(_branch_row(step, visit, state))
+        row = _branch_row(step, visit, state)
+        row |= {
+            "joined_by": visit.joined_by,
+            "parent_id": visit.parent_id,
+            "item_index": visit.item_index,
+            "item": visit.item,
+        }
+        self._new_items.append(row)
+        if len(self._new_items) >= _ROWS_KEPT:
+            self._write(_INSERT_ITEM, self._new_items)
 
     def try_again(self, step: Step) -> None:
         """Let the branch wait for the next attempt at the same visit."""
@@ -170,17 +180,14 @@ class Books:
                 self.begin(step, visit)
             elif state is BranchState.READY:
                 ready.append(visit.branch_id)
-            self._add(_branch_row(step, visit, state))
+            self._new_branches.append(_branch_row(step, visit, state))
+            if len(self._new_branches) >= _ROWS_KEPT:
+                self._write(_INSERT_BRANCH, self._new_branches)
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
         self.results[step.branch_id].started.append(visit)
-
-    def _add(self, row: dict[str, object]) -> None:
-        self._new_branches.append(row)
-        if len(self._new_branches) >= _ROWS_KEPT:
-            self._write(_INSERT_BRANCH, self._new_branches)
 
     def _state_at(self, step: Step, head: Head, *, may_begin: bool) -> BranchState:
         """What a branch does that came to ``head``."""
@@ -271,6 +278,7 @@ class Books:
             (_SUSPEND, self._suspended),
             (_MOVE, self._moved),
             (_INSERT_BRANCH, self._new_branches),
+            (_INSERT_ITEM, self._new_items),
             (INSERT_TASK_RUN, self._begun),
         ):
             self._write(statement, rows)
@@ -307,10 +315,6 @@ def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, objec
         "worker_id": step.worker_id if running else None,
         "losses": 0,
         "ready_at": step.lease_now,
-        "joined_by": visit.joined_by,
-        "parent_id": visit.parent_id,
-        "item_index": visit.item_index,
-        "item": visit.item,
     }
 
 
@@ -370,28 +374,28 @@ _LAST_ANNOUNCED = Statement(
     )
 )
 
-_INSERT_BRANCH = Statement(
+_BRANCH_COLUMNS = (
+    "id",
+    "flow_run_id",
+    "path",
+    "state",
+    "task",
+    "task_type",
+    "queue",
+    "iteration",
+    "attempt",
+    "previous_id",
+    "task_run_id",
+    "tracked",
+    "claim",
+    "worker_id",
+    "losses",
+    "ready_at",
+)
+
+_INSERT_BRANCH = Statement(branches.insert(), columns=_BRANCH_COLUMNS)
+
+_INSERT_ITEM = Statement(
     branches.insert(),
-    columns=(
-        "id",
-        "flow_run_id",
-        "path",
-        "state",
-        "task",
-        "task_type",
-        "queue",
-        "iteration",
-        "attempt",
-        "previous_id",
-        "task_run_id",
-        "tracked",
-        "claim",
-        "worker_id",
-        "losses",
-        "ready_at",
-        "joined_by",
-        "parent_id",
-        "item_index",
-        "item",
-    ),
+    columns=(*_BRANCH_COLUMNS, "joined_by", "parent_id", "item_index", "item"),
 )

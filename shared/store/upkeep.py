@@ -3,10 +3,19 @@
 from datetime import UTC, datetime
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from shared.ids import BranchId, FlowRunId, new_id
-from shared.models import Branch, FlowRun, Join, LogLine, SignalRow, StoredDefinition, TaskRun
+from shared.models import (
+    Branch,
+    DefinitionVersion,
+    FlowRun,
+    Join,
+    LogLine,
+    SignalRow,
+    StoredDefinition,
+    TaskRun,
+)
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.runs import fail_run, lock_runs
 
@@ -118,10 +127,18 @@ def prune_runs(connection: Connection, before: datetime) -> int:
 
 
 def prune_definitions(connection: Connection, before: datetime) -> int:
-    """Delete definitions stored before a time that no run uses."""
+    """Delete definitions stored before a time that neither a run nor a flow's version uses."""
     definitions = StoredDefinition.__table__
+    versions = DefinitionVersion.__table__
     used = select(runs.c.id).where(runs.c.definition_hash == definitions.c.hash).exists()
-    gone = connection.execute(delete(definitions).where(definitions.c.created_at < before, ~used))
+    offered = (
+        select(versions.c.version)
+        .where(versions.c.hash == definitions.c.hash, versions.c.deleted_at.is_(None))
+        .exists()
+    )
+    gone = connection.execute(
+        delete(definitions).where(definitions.c.created_at < before, ~used, ~offered)
+    )
     return gone.rowcount
 
 
@@ -139,8 +156,6 @@ _OVERDUE = (
 _HOPELESS = select(branches.c.id, branches.c.flow_run_id).where(
     branches.c.state == BranchState.READY,
     branches.c.losses >= bindparam("most"),
-    # Said in so many words, so that the index of those few serves.
-    branches.c.losses > literal_column("0"),
 )
 
 _DUE = (

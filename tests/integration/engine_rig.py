@@ -93,9 +93,13 @@ class Rig:
 
     async def ended(self, run_id: FlowRunId) -> Any:
         """The run's row, once it is over; nothing of it may be left open."""
-        await wait_until(
-            lambda: self.run(run_id).status != RunStatus.RUNNING, description="the run is over"
-        )
+        try:
+            await wait_until(
+                lambda: self.run(run_id).status != RunStatus.RUNNING, description="the run is over"
+            )
+        except AssertionError as error:
+            error.add_note(self._standing(run_id))
+            raise
         branches, joins = Branch.__table__, Join.__table__
         with self.engine.database.read() as connection:
             open_branches = connection.execute(
@@ -113,6 +117,20 @@ class Rig:
                 assert all(tuple(count) == (0, 0, 0) for count in counts)
         assert open_branches == []
         return run
+
+    def _standing(self, run_id: FlowRunId) -> str:
+        """Where the branches and joins of a run stand, for who looks for what holds it up."""
+        branches, joins = Branch.__table__, Join.__table__
+        with self.engine.database.read() as connection:
+            columns = ("path", "state", "task", "attempt", "claim", "losses", "wake_at")
+            standing = connection.execute(
+                select(*(branches.c[name] for name in columns)).where(
+                    branches.c.flow_run_id == run_id, branches.c.state != BranchState.DONE
+                )
+            ).all()
+            books = connection.execute(select(joins).where(joins.c.flow_run_id == run_id)).all()
+        running = len(self.engine.runner.claims)
+        return f"run {run_id}: {standing=} {books=} {running=} {self.run(run_id)}"
 
 
 @pytest.fixture

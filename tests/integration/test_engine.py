@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import NoSuchExample
 from sqlalchemy import select
@@ -178,6 +179,28 @@ async def test_a_graceful_stop_gives_back_what_runs(database_url: str, redis_url
     assert (row.state, row.losses, row.worker_id) == (BranchState.READY, 0, None)
     assert Rig(reader).tasks(run_id)["slow"].reason == "worker_stopped"
     reader.database.close()
+
+
+async def test_what_a_step_began_is_not_lost_to_a_beat_between_its_commit_and_its_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the branch has moved on in the database, and looks as if it were not ours."""
+    runner, call = rig.engine.runner, rig.engine.writer.call
+
+    async def call_and_beat(function: Any, item: Any) -> Any:
+        answer = await call(function, item)
+        runner.drop(list(runner.claims))
+        return answer
+
+    monkeypatch.setattr(rig.engine.writer, "call", call_and_beat)
+    flow = _flow(
+        dict.fromkeys(("split", "left", "right", "meet"), SCRIPTED),
+        ("split", ["left", "right"], "end"),
+        ("left", "meet", "end"),
+        ("right", "meet", "end"),
+    )
+    run = await rig.ended(await rig.submit(flow))
+    assert (run.status, run.outcome) == (RunStatus.COMPLETED, Outcome.SUCCESS)
 
 
 async def test_the_engine_agrees_with_the_simulator(rig: Rig) -> None:

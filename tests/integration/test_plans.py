@@ -124,7 +124,7 @@ LISTS: Mapping[str, RunFilters] = {
 
 INDEXES = {
     "claim what is late": "branch_ready",
-    "claim a suspect": "branch_suspect",
+    "claim a suspect": "branch_ready",
     "rescue": "branch_held",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",

@@ -39,13 +39,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("parent_id IS NOT NULL"),
         postgresql_where=sa.text("parent_id IS NOT NULL"),
     )
-    op.create_index(
-        "branch_suspect",
-        "branch",
-        ["losses"],
-        sqlite_where=sa.text("state = 'ready' AND losses > 0"),
-        postgresql_where=sa.text("state = 'ready' AND losses > 0"),
-    )
     op.add_column("branch", sa.Column("signal", sa.String(), nullable=True))
     op.create_table(
         "signal",
