@@ -153,13 +153,6 @@ class FlowDefinition(_Strict):
     """Task runs that one run may hold before it fails."""
 
 
-def targets(target: Target) -> tuple[str, ...]:
-    """The tasks that ``target`` leads to, in order; none where it ends the branch."""
-    if isinstance(target, str):
-        return () if target == END else (target,)
-    return tuple(target)
-
-
 def bare_expression(text: str) -> tuple[str, int]:
     """The expression in a field that holds nothing else, and where in the text it begins."""
     if text.startswith("${") and text.endswith("}"):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from shared.definition import Condition, Target, targets
+from shared.definition import END, Condition, Target
 from shared.status import Outcome
 
 Applies = Callable[[int], bool]
@@ -74,6 +74,10 @@ class Routes:
 
     def possible(self, outcome: Outcome) -> Possible:
         """All that :meth:`choose` may say for ``outcome``, whatever the conditions ask."""
+        if not self.rules:
+            return _NOTHING if outcome is Outcome.ERROR else _THE_END
+        if len(self.rules) == 1 and not self.rules[0].is_conditional:
+            return self._possible_of_one(outcome)
         found: list[tuple[int, ...]] = []
         may_end = False
         for group in self._groups(outcome):
@@ -89,6 +93,15 @@ class Routes:
             if sure:
                 return Possible(_union(found), may_end or not any(sure))
         return Possible(_union(found), may_end or outcome is not Outcome.ERROR)
+
+    def _possible_of_one(self, outcome: Outcome) -> Possible:
+        """What most tasks have: one condition that always applies."""
+        rule = self.rules[0]
+        if outcome is Outcome.ERROR:
+            leads_to = rule.raised
+            return _NOTHING if leads_to is None else Possible(leads_to, not leads_to)
+        leads_to = rule.matched if rule.outcome is outcome else rule.otherwise
+        return Possible(leads_to, not leads_to) if leads_to else _THE_END
 
     def _groups(self, outcome: Outcome) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
         """The numbers and targets of the rules that may decide; later groups only where none of
@@ -106,7 +119,12 @@ def read_routes(
     """The routes of one task by its conditions; ``numbers`` are those of the tasks."""
 
     def numbered(target: Target) -> tuple[int, ...]:
-        return tuple(numbers[name] for name in targets(target))
+        if isinstance(target, str):
+            return () if target == END else (numbers[target],)
+        return tuple([numbers[name] for name in target])
+
+    if not conditions:
+        return Routes((), takes_all)
 
     rules = tuple(
         Rule(
@@ -121,6 +139,11 @@ def read_routes(
         for condition in conditions
     )
     return Routes(rules, takes_all)
+
+
+_THE_END = Possible((), may_end=True)
+_NOTHING = Possible((), may_end=False)
+"""An error that nobody handles leads nowhere and ends no branch: it fails the run."""
 
 
 def _union(found: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
