@@ -70,7 +70,10 @@ def run(stored: StoredRun) -> bytes:
         "input": _raw(row.input),
         "output": _raw(row.output),
         "error": _raw(row.error),
-        "path": [task.task for task in stored.tasks],
+        # Visits: no further attempts at one, and no items of a list.
+        "path": [
+            task.task for task in stored.tasks if task.attempt == 1 and task.item_index == NO_INDEX
+        ],
         "tasks": [task_run(task) for task in stored.tasks],
         "tasks_truncated": stored.is_truncated,
         "logs": [

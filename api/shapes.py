@@ -113,7 +113,8 @@ class Run(RunSummary):
     input: JsonValue
     output: JsonValue
     path: list[str]
-    """The names of `tasks`: the way the run took."""
+    """The way the run took: a task's name for each visit, without further attempts at one and
+    without the items of lists."""
     tasks: list[TaskRun]
     """In the order of their start; the first 1,000."""
     tasks_truncated: bool
