@@ -18,6 +18,7 @@ from shared.statements import Row, Statement
 from shared.status import BranchState, TaskRunStatus
 from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
 from shared.store.logs import LoggedLine, insert_lines
+from shared.store.new_branches import INSERT_BRANCH, INSERT_ITEM, branch_row
 from shared.store.signals import take_kept_signal
 from shared.store.step import Recorded, Step
 
@@ -115,7 +116,7 @@ class Books:
             self.begin(step, visit)
         elif state is BranchState.READY:
             self.results[step.branch_id].ready.append(visit.branch_id)
-        row = _branch_row(step, visit, state)
+        row = branch_row(step, visit, state)
         row |= {
             "joined_by": visit.joined_by,
             "parent_id": visit.parent_id,
@@ -124,7 +125,7 @@ class Books:
         }
         self._new_items.append(row)
         if len(self._new_items) >= _ROWS_KEPT:
-            self._write(_INSERT_ITEM, self._new_items)
+            self._write(INSERT_ITEM, self._new_items)
 
     def try_again(self, step: Step) -> None:
         """Let the branch wait for the next attempt at the same visit."""
@@ -180,9 +181,9 @@ class Books:
                 self.begin(step, visit)
             elif state is BranchState.READY:
                 ready.append(visit.branch_id)
-            self._new_branches.append(_branch_row(step, visit, state))
+            self._new_branches.append(branch_row(step, visit, state))
             if len(self._new_branches) >= _ROWS_KEPT:
-                self._write(_INSERT_BRANCH, self._new_branches)
+                self._write(INSERT_BRANCH, self._new_branches)
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
@@ -277,8 +278,8 @@ class Books:
             (_FINISH, self._finished),
             (_SUSPEND, self._suspended),
             (_MOVE, self._moved),
-            (_INSERT_BRANCH, self._new_branches),
-            (_INSERT_ITEM, self._new_items),
+            (INSERT_BRANCH, self._new_branches),
+            (INSERT_ITEM, self._new_items),
             (INSERT_TASK_RUN, self._begun),
         ):
             self._write(statement, rows)
@@ -294,28 +295,6 @@ class Books:
 _NO_TASK_RUN = TaskRunId("")
 _ROWS_KEPT = 1_000
 """New branches gathered before they are written: a wide fork shall not cost its width in memory."""
-
-
-def _branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object]:
-    running = state is BranchState.RUNNING
-    return {
-        "id": visit.branch_id,
-        "flow_run_id": visit.flow_run_id,
-        "path": visit.path,
-        "state": state.value,
-        "task": visit.task,
-        "task_type": visit.task_type,
-        "queue": "default",
-        "iteration": visit.iteration,
-        "attempt": 1 if running else 0,
-        "previous_id": visit.previous_id,
-        "task_run_id": visit.task_run_id if running else None,
-        "tracked": visit.tracked,
-        "claim": visit.claim,
-        "worker_id": step.worker_id if running else None,
-        "losses": 0,
-        "ready_at": step.lease_now,
-    }
 
 
 _FINISH = Statement(
@@ -372,30 +351,4 @@ _LAST_ANNOUNCED = Statement(
         branches.c.task == bindparam("task"),
         branches.c.state != BranchState.DONE,
     )
-)
-
-_BRANCH_COLUMNS = (
-    "id",
-    "flow_run_id",
-    "path",
-    "state",
-    "task",
-    "task_type",
-    "queue",
-    "iteration",
-    "attempt",
-    "previous_id",
-    "task_run_id",
-    "tracked",
-    "claim",
-    "worker_id",
-    "losses",
-    "ready_at",
-)
-
-_INSERT_BRANCH = Statement(branches.insert(), columns=_BRANCH_COLUMNS)
-
-_INSERT_ITEM = Statement(
-    branches.insert(),
-    columns=(*_BRANCH_COLUMNS, "joined_by", "parent_id", "item_index", "item"),
 )

@@ -1,6 +1,7 @@
 """Branches that a join has made pointless: they end, and have failed nobody."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -35,14 +36,7 @@ def cancel_at(
     rows = [row for row in found if row.id != step.branch_id]
     if not rows:
         return []
-    running = [
-        {"t_id": row.task_run_id, "t_reason": reason, "t_at": books.now}
-        for row in rows
-        if row.task_run_id is not None
-    ]
-    _STOP.write(connection, [{"b_id": row.id} for row in rows])
-    if running:
-        _CANCEL.write(connection, running)
+    stop(connection, rows, reason, books.now)
     stopped = {row.id for row in rows}
     for result in books.runs[step.flow_run_id].results:
         result.started[:] = [v for v in result.started if v.branch_id not in stopped]
@@ -51,6 +45,20 @@ def cancel_at(
     own = [row for row in rows if row.parent_id is None]
     books.runs[step.flow_run_id].active -= len(own)
     return [step.flow.decider.leave(row.task, waits=_waits_at_join(row)) for row in own]
+
+
+def stop(connection: Connection, rows: Sequence[Row], reason: str, at: datetime) -> None:
+    """End locked branches and their open task runs. Nothing of theirs is recorded any more."""
+    if not rows:
+        return
+    _STOP.write(connection, [{"b_id": row.id} for row in rows])
+    running = [
+        {"t_id": row.task_run_id, "t_reason": reason, "t_at": at}
+        for row in rows
+        if row.task_run_id is not None
+    ]
+    if running:
+        _CANCEL.write(connection, running)
 
 
 def _waits_at_join(row: Row) -> bool:

@@ -19,6 +19,7 @@ from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.books import Books
 from shared.store.branches import Visit
+from shared.store.cancelling import stop
 from shared.store.step import Step
 
 branches = Branch.__table__
@@ -107,18 +108,9 @@ def _count_down(connection: Connection, books: Books, parent: Row, ended: _Ended
 
 def _stop_others(connection: Connection, books: Books, parent: Row, ended: _Ended) -> None:
     """End the items that are still open: their result is no longer asked for."""
-    rows = _OPEN.all(connection, {"parent": parent.id})
-    # Nothing of theirs is recorded any more, also not by a step of this very transaction.
     culprit = next(step for step in reversed(ended.steps) if step.kind != "success")
-    _STOP.write(connection, [{"b_id": row.id} for row in rows])
     reason = f"{Reason.SIBLING_FAILED}:{parent.task}[{culprit.visit.item_index}]"
-    running = [
-        {"t_id": row.task_run_id, "t_reason": reason, "t_at": books.now}
-        for row in rows
-        if row.task_run_id is not None
-    ]
-    if running:
-        _CANCEL.write(connection, running)
+    stop(connection, _OPEN.all(connection, {"parent": parent.id}), reason, books.now)
 
 
 def _wake(
@@ -239,29 +231,4 @@ _OPEN = Statement(
     .where(branches.c.parent_id == bindparam("parent"), branches.c.state != BranchState.DONE)
     .order_by(branches.c.id)
     .with_for_update()
-)
-
-_STOP = Statement(
-    update(branches)
-    .where(branches.c.id == bindparam("b_id"))
-    .values(
-        state=BranchState.DONE.value,
-        claim=branches.c.claim + 1,
-        worker_id=None,
-        task_run_id=None,
-        wake_at=None,
-    )
-)
-
-_CANCEL = Statement(
-    update(task_runs)
-    .where(
-        task_runs.c.id == bindparam("t_id"),
-        task_runs.c.status.in_([TaskRunStatus.RUNNING.value, TaskRunStatus.WAITING.value]),
-    )
-    .values(
-        status=TaskRunStatus.CANCELLED.value,
-        reason=bindparam("t_reason"),
-        finished_at=bindparam("t_at"),
-    )
 )
