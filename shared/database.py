@@ -35,7 +35,7 @@ try:
 except ImportError:  # no wheel for this platform: `flow-manager doctor` judges the version
     sqlite_module = sqlite3
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The migration that this version of the code works with."""
 
 _UPGRADE_LOCK = 7_236_114_501

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.durations import Duration
+from shared.durations import Duration, RateText
 from shared.retry import RetryPolicy
 from shared.status import Outcome
 
@@ -30,6 +30,8 @@ MAX_NAME_LENGTH = 200
 MAX_TEXT_LENGTH = 10_000
 """Characters of a description."""
 MAX_TAGS = 50
+DEFAULT_QUEUE = "default"
+"""The pool of workers that takes what names no other."""
 DEFAULT_MAX_TASK_RUNS = 10_000
 """Task runs that one run may hold: what stops a loop that never ends."""
 
@@ -68,6 +70,31 @@ JoinRule = Literal["all", "any", "each"] | Annotated[int, Field(ge=1)] | WaitFor
 """Who must have come before a task that several edges lead to runs."""
 
 
+class TaskLimit(_Strict):
+    """How many visits may run at once, and how many may begin in a time, across all runs."""
+
+    key: Text | None = None
+    """Text with ``${expression}``: what is limited together. The task's type where it is not
+    given."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """How many at once."""
+    rate: RateText | None = None
+    """How many may begin in a time, such as ``"100/m"``."""
+
+
+class FlowConcurrency(_Strict):
+    """How many runs of a flow may go on at once."""
+
+    key: Text | None = None
+    """Text with ``${expression}`` of the input: runs with the same key count together. All
+    runs of the flow do where it is not given."""
+    limit: Annotated[int, Field(ge=1)] = 1
+    """How many runs at once."""
+    on_limit: Literal["wait", "refuse", "cancel_running"] = "wait"
+    """What becomes of a run that would be one too many: it waits its turn, it is refused, or
+    the oldest that runs is cancelled for it."""
+
+
 class TaskDefinition(_Strict):
     """A unit of work of a flow."""
 
@@ -94,6 +121,14 @@ class TaskDefinition(_Strict):
     first, for so many, or runs once for each."""
     route: Literal["first", "all"] = "first"
     """Whether the first condition that applies decides, or every one that applies fires."""
+    compensate: Name | None = None
+    """The task that undoes this one when the run fails, is cancelled or ends with a failure."""
+    limit: TaskLimit | None = None
+    """At most so many at once, and so many in a time, across all runs."""
+    queue: Name = DEFAULT_QUEUE
+    """The pool of workers that must run it."""
+    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
+    """Higher goes first in its queue."""
 
     @property
     def task_type(self) -> str:
@@ -151,6 +186,10 @@ class FlowDefinition(_Strict):
     """Seconds from the submit within which a run must be over."""
     max_task_runs: Annotated[int, Field(ge=1, le=10_000_000)] = DEFAULT_MAX_TASK_RUNS
     """Task runs that one run may hold before it fails."""
+    finally_: Annotated[Name | None, Field(alias="finally")] = None
+    """A task that runs once after everything else, however the run ends."""
+    concurrency: FlowConcurrency | None = None
+    """How many runs of this flow may go on at once."""
 
 
 def bare_expression(text: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from shared.errors import InvalidDuration
 
@@ -152,3 +152,12 @@ def parse_rate(text: str) -> Rate:
     if seconds <= 0:
         raise InvalidDuration(form)
     return Rate(count, seconds)
+
+
+def _checked_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(_checked_rate)]
+"""A rate as it is written: ``"100/m"``."""

@@ -130,6 +130,13 @@ class FlowRun(_Table, table=True):
         ),
         Index("flow_run_by_definition", "definition_hash"),
         Index("flow_run_by_key", "idempotency_key", unique=True),
+        Index(
+            "flow_run_of_task_run",
+            "parent_task_run_id",
+            unique=True,
+            sqlite_where=text("parent_task_run_id IS NOT NULL"),
+            postgresql_where=text("parent_task_run_id IS NOT NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True, sa_type=_id())
@@ -155,6 +162,22 @@ class FlowRun(_Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deadline: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it fails if it is not over by then."""
+    parent_flow_run_id: str | None = Field(default=None, sa_type=_id())
+    """Of a sub-flow's run: the run that started it."""
+    parent_task_run_id: str | None = Field(default=None, sa_type=_id())
+    """Of a sub-flow's run: the task run that waits for it."""
+    depth: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How many runs stand above it."""
+    rerun_of: str | None = Field(default=None, sa_type=_id())
+    """The run whose recorded results it keeps."""
+    rerun: bytes | None = Field(default=None, sa_type=JsonText)
+    """Which of them it keeps."""
+    ending: bytes | None = Field(default=None, sa_type=JsonText)
+    """How it will have ended, while compensations and its last task still run."""
+    concurrency_key: str | None = None
+    """What its flow's concurrency counts it under."""
+    schedule_id: str | None = None
+    """The schedule that started it."""
 
 
 class Branch(_Table, table=True):
@@ -202,6 +225,7 @@ class Branch(_Table, table=True):
     """Where it stands: the task it runs, is ready to run, or waits at."""
     task_type: str
     queue: str = "default"
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     iteration: int = 1
     attempt: int = 0
     """Attempts started at this visit."""

@@ -137,18 +137,24 @@ def _read(model: type[M], raw: JsonValue, pointer: str, findings: Findings) -> M
 
 
 def _known_fields(model: type[BaseModel], raw: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {field: raw[field] for field in model.model_fields if field in raw}
+    return {field: raw[field] for field in _names(model) if field in raw}
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """The fields of a model as they are written in JSON."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _say_unknown_fields(
     model: type[BaseModel], raw: dict[str, JsonValue], pointer: str, findings: Findings
 ) -> None:
     # Not left to pydantic, so that a hundred thousand of them cost no more than twenty.
-    left = len(raw) - sum(field in raw for field in model.model_fields)
+    known = _names(model)
+    left = len(raw) - sum(field in raw for field in known)
     for field in raw:
         if not left or findings.is_full:
             break
-        if field not in model.model_fields:
+        if field not in known:
             _say_unknown_field(model, field, f"{pointer}/{escape(field)}", findings)
             left -= 1
     findings.count(left)
@@ -188,7 +194,7 @@ def _is_alternative(part: object) -> bool:
 
 
 def _say_unknown_field(model: type[BaseModel], field: str, where: str, findings: Findings) -> None:
-    nearest = nearest_names(field, model.model_fields)
+    nearest = nearest_names(field, _names(model))
     findings.error(
         where,
         "unknown_field",
