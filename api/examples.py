@@ -84,6 +84,7 @@ _TASK_RUN: _Object = {
     "finished_at": "2026-01-02T03:04:05.683100Z",
     "duration_ms": 2.1,
     "worker": _WORKER_ID,
+    "child_flow_run_id": None,
 }
 _SUMMARY: _Object = {
     "flow_run_id": RUN_ID,

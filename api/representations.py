@@ -74,7 +74,7 @@ def run(stored: StoredRun) -> bytes:
         "path": [
             task.task for task in stored.tasks if task.attempt == 1 and task.item_index == NO_INDEX
         ],
-        "tasks": [task_run(task) for task in stored.tasks],
+        "tasks": [task_run(task, stored.children.get(task.id)) for task in stored.tasks],
         "tasks_truncated": stored.is_truncated,
         "logs": [
             {"at": line.at, "level": line.level, "task": line.task, "message": line.message}
@@ -82,7 +82,7 @@ def run(stored: StoredRun) -> bytes:
         ],
         "logs_truncated": stored.are_logs_truncated,
         "definition": _raw(row.definition),
-        "parent_flow_run_id": None,
+        "parent_flow_run_id": row.parent_flow_run_id,
         "links": links(row.id),
     }
     return dump(document)
@@ -107,11 +107,12 @@ def run_list(page: Page) -> bytes:
 
 def task_run_list(page: Page) -> bytes:
     """A page of a run's task runs."""
-    return dump({"tasks": [task_run(row) for row in page.rows], "next_cursor": page.next_cursor})
+    tasks = [task_run(row, page.children.get(row.id)) for row in page.rows]
+    return dump({"tasks": tasks, "next_cursor": page.next_cursor})
 
 
-def task_run(row: AnyRow) -> Document:
-    """One attempt at one visit of a task."""
+def task_run(row: AnyRow, child: str | None = None) -> Document:
+    """One attempt at one visit of a task; ``child`` is the run that it waited for."""
     return {
         "task_run_id": row.id,
         "name": row.task,
@@ -129,6 +130,7 @@ def task_run(row: AnyRow) -> Document:
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at, row.finished_at),
         "worker": row.worker_id,
+        "child_flow_run_id": child,
     }
 
 

@@ -78,6 +78,8 @@ class TaskRun(_Shape):
     finished_at: datetime | None
     duration_ms: float | None
     worker: str | None
+    child_flow_run_id: str | None
+    """Of a task of type `flow`: the run that it waited for."""
 
 
 class LogLine(_Shape):

@@ -6,7 +6,7 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from api.bodies import LARGE_BYTES
 from api.recent import Recent
 from api.refusals import RefusedDefinition
+from api.sub_flows import SubFlowView
 from api.worker_view import WorkerView
 from shared.documents import parse_document
 from shared.errors import InvalidDefinition
@@ -24,6 +25,7 @@ from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.settings import Settings
 from shared.store.runs import NewRun
+from shared.sub_flows import SubFlowReference, sub_flow_references
 from shared.validation import (
     MAX_FINDINGS,
     Limits,
@@ -52,6 +54,7 @@ class PreparedDefinition:
     start_type: str
     input_schema: JsonValue
     timeout_seconds: float | None
+    sub_flows: tuple[SubFlowReference, ...]
     task_types: frozenset[str]
     """The types under which it was found valid."""
 
@@ -62,6 +65,8 @@ class PreparedRun:
 
     definition: PreparedDefinition
     input_json: bytes
+    prefix: str
+    """The pointer of the definition in the body."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
@@ -96,8 +101,9 @@ class PreparedRun:
 class Submissions:
     """Judges submitted bodies, and remembers those that were found good."""
 
-    def __init__(self, workers: WorkerView, settings: Settings) -> None:
+    def __init__(self, workers: WorkerView, sub_flows: SubFlowView, settings: Settings) -> None:
         self._workers = workers
+        self._sub_flows = sub_flows
         self._settings = settings
         self._limits = Limits(settings.max_tasks, settings.max_edges)
         self._bodies: Recent[bytes, PreparedRun] = Recent(_KEPT_BODIES_BYTES)
@@ -110,6 +116,16 @@ class Submissions:
             InvalidDocument: it is not JSON.
             InvalidDefinition: it cannot run.
         """
+        prepared = await self._prepared(body)
+        definition = prepared.definition
+        wrong = await self._sub_flows.findings(
+            definition.flow_id, definition.sub_flows, prepared.prefix
+        )
+        if wrong:
+            raise InvalidDefinition(wrong[:MAX_FINDINGS])
+        return prepared
+
+    async def _prepared(self, body: bytes) -> PreparedRun:
         types = await self._workers.task_types()
         key = hashlib.sha256(body).digest()
         known = self._bodies.get(key)
@@ -135,8 +151,22 @@ class Submissions:
         """
         types = await self._workers.task_types()
         if len(body) <= LARGE_BYTES:
-            return self._validate(self._split(body), types)
-        return await asyncio.to_thread(lambda: self._validate(self._split(body), types))
+            validated, prefix = self._judge_definition(body, types)
+        else:
+            validated, prefix = await asyncio.to_thread(self._judge_definition, body, types)
+        if validated.flow is None:
+            return validated
+        definition = validated.flow.definition
+        references = tuple(sub_flow_references(definition))
+        wrong = await self._sub_flows.findings(definition.id, references, prefix)
+        if not wrong:
+            return validated
+        told = tuple(wrong[:MAX_FINDINGS])
+        return replace(validated, errors=told, error_count=len(wrong), flow=None)
+
+    def _judge_definition(self, body: bytes, types: frozenset[str]) -> tuple[Validated, str]:
+        submission = self._split(body)
+        return self._validate(submission, types), submission.prefix
 
     async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
@@ -160,7 +190,7 @@ class Submissions:
         wrong = check_input(definition.input_schema, submission.input, MAX_FINDINGS)
         if wrong:
             raise InvalidDefinition(wrong)
-        return PreparedRun(definition, orjson.dumps(submission.input))
+        return PreparedRun(definition, orjson.dumps(submission.input), submission.prefix)
 
     def _split(self, body: bytes) -> Submission:
         settings = self._settings
@@ -190,5 +220,6 @@ def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> Pr
         start_type=flow.tasks[definition.start_task].task_type,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
+        sub_flows=tuple(sub_flow_references(definition)),
         task_types=types,
     )

@@ -51,6 +51,7 @@ class TaskRunResult(_Answer):
     finished_at: datetime | None = None
     duration_ms: float | None = None
     worker: str | None = None
+    child_flow_run_id: str | None = None
 
 
 class LogLine(_Answer):

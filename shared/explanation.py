@@ -112,6 +112,16 @@ class ForItems:
 
 
 @dataclass(frozen=True, slots=True)
+class ForRun:
+    """A visit that waits for the run of a sub-flow."""
+
+    place: Place
+    flow_run_id: str
+    flow_id: str
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True)
 class HeldBack:
     """An item that waits for others of its list to end."""
 
@@ -154,7 +164,9 @@ class JoinNotRun:
     """Whether the run ended before the join was decided."""
 
 
-_OfBranch: TypeAlias = Ready | Running | Sleeping | Retrying | ForSignal | ForItems | HeldBack
+_OfBranch: TypeAlias = (
+    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
+)
 Fact: TypeAlias = _OfBranch | AtJoin | Over | JoinNotRun
 
 
@@ -173,6 +185,8 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return for_signal(fact)
         case ForItems():
             return for_items(fact)
+        case ForRun():
+            return for_run(fact)
         case HeldBack():
             return held_back(fact)
         case AtJoin():
@@ -295,6 +309,20 @@ def for_items(fact: ForItems) -> Reason:
     )
     data: dict[str, Plain] = {"items": fact.count, "left": fact.left, "failed": fact.failed}
     return _reason("waits_for_items", fact.place, message, data)
+
+
+def for_run(fact: ForRun) -> Reason:
+    """The run of its sub-flow is not over, or its end has just been told."""
+    message = (
+        f"Branch {fact.place.branch} waits in {fact.place.task} for run {fact.flow_run_id} of "
+        f"flow {fact.flow_id}, which is {fact.status}."
+    )
+    data: dict[str, Plain] = {
+        "flow_run_id": fact.flow_run_id,
+        "flow_id": fact.flow_id,
+        "status": fact.status.value,
+    }
+    return _reason("waits_for_run", fact.place, message, data)
 
 
 def held_back(fact: HeldBack) -> Reason:

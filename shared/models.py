@@ -137,6 +137,12 @@ class FlowRun(_Table, table=True):
             sqlite_where=text("parent_task_run_id IS NOT NULL"),
             postgresql_where=text("parent_task_run_id IS NOT NULL"),
         ),
+        Index(
+            "flow_run_awaited",
+            "parent_task_run_id",
+            sqlite_where=text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True, sa_type=_id())

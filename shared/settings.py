@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """For one attempt, where the definition gives no ``timeout``."""
     max_items: int = Field(default=100_000, ge=1)
     """Items of one ``for_each``. Each is a branch and a task run."""
+    max_flow_depth: int = Field(default=10, ge=1, le=100)
+    """Runs of sub-flows below each other. More are nearly always a flow that calls itself."""
     max_result_bytes: int = Field(default=1_000_000, ge=100)
     """The ``data`` of one task run as JSON. Larger results belong into a store of their own."""
     max_error_characters: int = Field(default=20_000, ge=500)

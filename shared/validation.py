@@ -22,6 +22,7 @@ from shared.readable import Names, has_unknown_field, read_graph, read_names
 from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
+from shared.sub_flows import check_own_calls
 
 MAX_FINDINGS = 20
 """Errors, and warnings, that are told at a time."""
@@ -111,6 +112,7 @@ def validate_definition(
             _check_reach(flow.graph, indexes, prefix, findings)
             check_order(uses, flow.graph, findings)
             _check_joins(shape.definition, flow.graph, prefix, findings)
+            check_own_calls(shape.definition, prefix, findings)
         elif not findings.is_full:
             _check_what_is_sure(shape, prefix, findings)
     return Validated(

@@ -16,6 +16,7 @@ from shared.retry import FailureKind, TryAgain, decide_retry
 from shared.routing import Applies
 from shared.status import Outcome, Reason
 from shared.store.branches import Visit
+from shared.store.runs import NewRun
 from worker.execution import AttemptResult
 
 Kind = Literal["success", "failure", "error", "suspended", "retry", "mapped", "finish"]
@@ -30,6 +31,8 @@ class Judgement:
     wake_at: datetime | None = None
     items: Sequence[bytes] = ()
     signal: str | None = None
+    sub_flow: NewRun | None = None
+    """The run that a suspended attempt waits for."""
 
 
 def judge(

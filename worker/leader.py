@@ -20,6 +20,8 @@ from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
 from shared.store.freeing import rescue_branches
+from shared.store.parents import wake_parents
+from shared.store.sub_flows import cancel_abandoned
 from shared.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +53,8 @@ class Report:
     rescued: list[BranchId] = field(default_factory=list)
     woken: list[BranchId] = field(default_factory=list)
     failed: list[FlowRunId] = field(default_factory=list)
+    cancelled: list[FlowRunId] = field(default_factory=list)
+    """Runs of sub-flows that nobody waits for any more."""
     pruned: int = 0
 
 
@@ -72,6 +76,8 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.failed = upkeep.give_up(connection, settings.max_losses)
     report.failed += upkeep.fail_overdue(connection)
     report.woken = upkeep.wake_due(connection, item.lease_now)
+    report.woken += wake_parents(connection, report.failed, item.lease_now)
+    report.cancelled = cancel_abandoned(connection, datetime.now(UTC))
     if item.prunes:
         now = datetime.now(UTC)
         workers.forget_workers(connection, now - _KEEP_WORKERS)
@@ -130,6 +136,7 @@ class Leader:
         ready = report.rescued + report.woken
         if ready:
             self._ringer.ring(ready, chunks=self.peers)
-        self._publisher.run_ended(report.failed)
-        self._publisher.cancelled(report.failed)
+        ended = report.failed + report.cancelled
+        self._publisher.run_ended(ended)
+        self._publisher.cancelled(ended)
         return report

@@ -32,6 +32,7 @@ from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
 from worker.judging import Judgement
 from worker.memory import Memories, Memory
+from worker.sub_flows import SubFlows
 from worker.visits import Visits, stored_result
 
 _log = structlog.get_logger(__name__)
@@ -90,7 +91,9 @@ class Runner:
         self._executor = Executor(registry, settings)
         self.journal = Journal(self._executor.captured, writer, settings)
         """What the attempts log and no record takes along."""
-        self._visits = Visits(self._executor, self.journal, Memories(database), registry, settings)
+        sub_flows = SubFlows(database, clock, settings)
+        memories = Memories(database)
+        self._visits = Visits(self._executor, self.journal, memories, sub_flows, registry, settings)
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
@@ -256,6 +259,7 @@ class Runner:
             wake_at=judgement.wake_at,
             items=judgement.items,
             signal=judgement.signal,
+            sub_flow=judgement.sub_flow,
             cancels=tuple(task for task in result.cancels if task in flow.tasks),
             logs=result.logs,
             keep=self._share(len(judgement.targets or judgement.items)),

@@ -12,7 +12,7 @@ from functools import partial
 
 import orjson
 
-from shared.errors import ExpressionError
+from shared.errors import ExpressionError, SubFlowRefused
 from shared.flow import Flow
 from shared.queries.results import StoredResult
 from shared.registry import Registry
@@ -27,6 +27,7 @@ from worker.journal import Journal
 from worker.judging import Judgement, judge
 from worker.memory import Memories, Memory
 from worker.redaction import Redaction
+from worker.sub_flows import SubFlows, refused
 
 
 class Visits:
@@ -37,12 +38,14 @@ class Visits:
         executor: Executor,
         journal: Journal,
         memories: Memories,
+        sub_flows: SubFlows,
         registry: Registry,
         settings: Settings,
     ) -> None:
         self._executor = executor
         self._journal = journal
         self._memories = memories
+        self._sub_flows = sub_flows
         self._registry = registry
         self._settings = settings
 
@@ -58,6 +61,14 @@ class Visits:
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
         result = await self._attempt(visit, run, flow, memory)
+        if result.starts is not None:
+            try:
+                wanted = flow.tasks[visit.task].timeout
+                new_run = await self._sub_flows.prepare(visit, result.starts, wanted)
+            except SubFlowRefused as error:
+                result = refused(error, result)
+            else:
+                return result, Judgement("suspended", sub_flow=new_run)
         return await self._judge(visit, run, flow, memory, result, began)
 
     async def _make_of_items(
@@ -136,6 +147,7 @@ class Visits:
             index=None if visit.parent_id is None else visit.item_index,
             redact=redaction.text if redaction.secrets else None,
             signal=await self._memories.signal(visit) if visit.signal is not None else None,
+            flow_run=await self._sub_flows.result(visit) if visit.item_count else None,
             idempotency_key=_idempotency_key(visit),
             timeout_seconds=task.timeout,
             resumed=visit.resumed,

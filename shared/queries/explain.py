@@ -22,6 +22,7 @@ from shared.explanation import (
     AtJoin,
     Fact,
     ForItems,
+    ForRun,
     ForSignal,
     HeldBack,
     JoinNotRun,
@@ -36,6 +37,7 @@ from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
 from shared.queries.rows import AnyRow
+from shared.queries.sub_flows import runs_of_visits
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
 
 branches = Branch.__table__
@@ -90,6 +92,8 @@ class _Around:
     ahead: Mapping[str, int]
     standing: Sequence[AnyRow]
     books: Mapping[str, AnyRow]
+    awaited: Mapping[str, AnyRow]
+    """Runs of sub-flows, by the task runs that wait for them."""
 
 
 def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
@@ -211,6 +215,7 @@ def _around(
         ahead=_ahead(connection, told),
         standing=standing,
         books={row.task: row for row in books},
+        awaited=runs_of_visits(connection, opened),
     )
 
 
@@ -250,6 +255,8 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
     if row.state == BranchState.RUNNING:
         return _running(row, place, around)
     seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
+    if row.items_left and (awaited := around.awaited.get(row.task_run_id)) is not None:
+        return ForRun(place, awaited.id, awaited.flow_id, RunStatus(awaited.status))
     if row.items_left:
         return ForItems(place, row.item_count, row.items_left, row.items_failed)
     if row.signal is not None:

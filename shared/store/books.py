@@ -102,7 +102,8 @@ class Books:
         if step.signal is not None and take_kept_signal(self.connection, step):
             state = BranchState.READY
             self.results[step.branch_id].ready.append(step.branch_id)
-        self._move(step, state, step.visit, wake_at=step.wake_at, signal=step.signal)
+        awaited = 0 if step.sub_flow is None else 1
+        self._move(step, state, step.visit, wake_at=step.wake_at, signal=step.signal, items=awaited)
 
     def wait_for_items(self, step: Step, items: int) -> None:
         """Let the visit wait for so many branches, each of which runs one of its items."""

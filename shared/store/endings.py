@@ -10,6 +10,7 @@ from shared.statements import Row, Statement
 from shared.status import Outcome, Reason, RunStatus
 from shared.store.books import Books, RunBooks
 from shared.store.outputs import render_output
+from shared.store.parents import wake_visit
 from shared.store.runs import fail_run, stop_branches
 from shared.store.step import Step
 
@@ -39,6 +40,16 @@ def close_runs(connection: Connection, books: Books) -> None:
                 changed.append(numbers)
     if changed:
         _COUNT.write(connection, changed)
+    _tell_parents(connection, books)
+
+
+def _tell_parents(connection: Connection, books: Books) -> None:
+    """Let those go on who wait for a run that has ended here."""
+    for flow_run_id, book in books.runs.items():
+        row, result = books.locked.get(flow_run_id), book.results[-1]
+        if row is not None and row.parent_task_run_id is not None and result.ended is not None:
+            lease_now = book.step.lease_now
+            result.ready += wake_visit(connection, row.parent_task_run_id, lease_now)
 
 
 def _numbers(

@@ -8,10 +8,11 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.ids import BranchId, FlowRunId
+from shared.ids import BranchId, FlowRunId, TaskRunId
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.parents import wake_parents
 
 runs = FlowRun.__table__
 branches = Branch.__table__
@@ -40,6 +41,18 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    parent: "ParentVisit | None" = None
+    """Of a sub-flow's run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentVisit:
+    """The visit that waits for a sub-flow's run."""
+
+    flow_run_id: FlowRunId
+    task_run_id: TaskRunId
+    depth: int
+    """How many runs stand above the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,9 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "request_hash": item.request_hash,
         "created_at": item.created_at,
         "deadline": item.deadline,
+        "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
+        "parent_task_run_id": None if item.parent is None else item.parent.task_run_id,
+        "depth": 0 if item.parent is None else item.parent.depth,
     }
 
 
@@ -174,6 +190,9 @@ _INSERT_RUN = Statement(
         "request_hash",
         "created_at",
         "deadline",
+        "parent_flow_run_id",
+        "parent_task_run_id",
+        "depth",
     ),
 )
 
@@ -222,6 +241,7 @@ def cancel_runs(connection: Connection, items: Sequence[Cancel]) -> list[CancelR
             _end_run(connection, item.flow_run_id, RunStatus.CANCELLED, None, item.at)
             stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
             results[item.flow_run_id] = "cancelled"
+    wake_parents(connection, [one for one, result in results.items() if result == "cancelled"])
     return [results[item.flow_run_id] for item in items]
 
 
@@ -242,7 +262,14 @@ def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunI
 
 
 _LOCK_RUNS = Statement(
-    select(runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
+    select(
+        runs.c.id,
+        runs.c.status,
+        runs.c.active,
+        runs.c.failed,
+        runs.c.task_runs,
+        runs.c.parent_task_run_id,
+    )
     .where(runs.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(runs.c.id)
     .with_for_update()

@@ -11,6 +11,7 @@ from shared.ids import BranchId, FlowRunId, WorkerId
 from shared.status import Outcome, RunStatus
 from shared.store.branches import Visit
 from shared.store.logs import LoggedLine
+from shared.store.runs import NewRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Step:
     """Of ``suspended`` and ``retry``."""
     signal: str | None = None
     """Of ``suspended``: the signal that ends the wait."""
+    sub_flow: NewRun | None = None
+    """Of ``suspended``: the run that begins with it, whose end ends the wait."""
     cancels: Sequence[str] = ()
     """Tasks whose branches end with it."""
     items: Sequence[bytes] = ()

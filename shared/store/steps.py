@@ -28,6 +28,7 @@ from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
 from shared.store.runs import lock_runs
 from shared.store.step import Recorded, Step
+from shared.store.sub_flows import begin_sub_flows
 
 branches = Branch.__table__
 
@@ -46,6 +47,7 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     end_items(connection, books, [step for step in accepted if step.ends_item])
     _cancel(connection, books, accepted)
     books.flush()
+    begin_sub_flows(connection, books, accepted)
     settle_joins(connection, books)
     close_runs(connection, books)
     return [books.results.get(item.branch_id, _REFUSED) for item in items]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,6 +64,18 @@ class Rig:
         assert created.branch_id is not None
         await self.engine.claimer.hand_over([created.branch_id])
         return created.flow_run_id
+
+    def answer_rings(self) -> None:
+        """Claim what the engine rings for at once, as if somebody listened at the doorbell."""
+        handed_over: set[asyncio.Task[None]] = set()
+
+        def ring(branch_ids: Sequence[str], chunks: int = 1) -> None:
+            handing = self.engine.claimer.hand_over([BranchId(one) for one in branch_ids])
+            task = asyncio.get_running_loop().create_task(handing, name="hand over")
+            handed_over.add(task)
+            task.add_done_callback(handed_over.discard)
+
+        self.engine.ringer.ring = ring  # type: ignore[method-assign]  # of this engine only
 
     async def cancel(self, run_id: FlowRunId) -> str:
         """Cancel a run as the API does."""

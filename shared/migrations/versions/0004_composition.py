@@ -37,3 +37,10 @@ def upgrade() -> None:
         sqlite_where=sa.text("parent_task_run_id IS NOT NULL"),
         postgresql_where=sa.text("parent_task_run_id IS NOT NULL"),
     )
+    op.create_index(
+        "flow_run_awaited",
+        "flow_run",
+        ["parent_task_run_id"],
+        sqlite_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+    )
