@@ -29,7 +29,23 @@ FLOW: _Object = {
 BODIES: dict[str, _Object] = {
     "wrapped": {"flow": FLOW, "input": {"day": "2026-01-02"}},
     "bare": FLOW,
+    "stored": {"flow_id": "data-intake", "input": {"day": "2026-01-02"}},
 }
+FLOW_ID = "data-intake"
+_VERSION: _Object = {
+    "flow_id": FLOW_ID,
+    "version": 3,
+    "hash": "9f2c4e1d5b7a6038c1d2e3f4a5b6c7d8e9f00112233445566778899aabbccdde",
+    "created_at": "2026-01-02T03:04:05.678901Z",
+    "links": {
+        "self": "/definitions/data-intake?version=3",
+        "versions": "/definitions/data-intake/versions",
+    },
+}
+STORED_VERSION: _Object = _VERSION | {"warnings": []}
+STORED_DEFINITION: _Object = _VERSION | {"definition": FLOW}
+DEFINITION_PAGE: _Object = {"definitions": [_VERSION], "next_cursor": None}
+VERSION_PAGE: _Object = {"versions": [_VERSION], "next_cursor": "3"}
 _LINKS = {
     "self": f"/flows/{RUN_ID}",
     "tasks": f"/flows/{RUN_ID}/tasks",

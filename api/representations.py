@@ -7,9 +7,11 @@ came, and is never parsed on its way out.
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 import orjson
 
+from shared.errors import Finding
 from shared.ids import FlowRunId
 from shared.models import NO_INDEX
 from shared.queries.rows import AnyRow
@@ -132,6 +134,52 @@ def task_run(row: AnyRow, child: str | None = None) -> Document:
         "worker": row.worker_id,
         "child_flow_run_id": child,
     }
+
+
+def version_path(flow_id: str, version: int) -> str:
+    """Where a version of a stored definition is looked at."""
+    return f"/definitions/{quote(flow_id)}?version={version}"
+
+
+def version(flow_id: str, version: int, content_hash: str, created_at: datetime) -> Document:
+    """One version of a stored definition, without what it says."""
+    return {
+        "flow_id": flow_id,
+        "version": version,
+        "hash": content_hash,
+        "created_at": created_at,
+        "links": {
+            "self": version_path(flow_id, version),
+            "versions": f"/definitions/{quote(flow_id)}/versions",
+        },
+    }
+
+
+def _version(row: AnyRow) -> Document:
+    return version(row.flow_id, row.version, row.hash, row.created_at)
+
+
+def finding(found: Finding) -> Document:
+    """One thing wrong, or doubtful, with a definition."""
+    told: Document = {
+        "pointer": found.pointer,
+        "code": found.code,
+        "message": found.message,
+        "suggestion": found.suggestion,
+    }
+    if found.offset is not None:
+        told["offset"] = found.offset
+    return told
+
+
+def stored_definition(row: AnyRow) -> bytes:
+    """A stored definition."""
+    return dump(_version(row) | {"definition": _raw(row.definition)})
+
+
+def version_list(field: str, page: Page) -> bytes:
+    """A page of versions, under ``field``."""
+    return dump({field: [_version(row) for row in page.rows], "next_cursor": page.next_cursor})
 
 
 def task_type_list(rows: Sequence[AnyRow]) -> bytes:

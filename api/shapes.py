@@ -25,6 +25,15 @@ class SubmittedFlow(_Shape):
     """Any JSON; tasks read it as `context.input`."""
 
 
+class SubmittedId(_Shape):
+    """A stored definition to be run, and the input of its run."""
+
+    flow_id: Annotated[str, Field(min_length=1, max_length=200)]
+    version: Annotated[int, Field(ge=1)] | None = None
+    """The newest where it is not given."""
+    input: JsonValue = None
+
+
 class Links(_Shape):
     """Where to go on from a run."""
 
@@ -309,6 +318,45 @@ class Explanation(_Shape):
     """Open branches beyond those."""
 
 
+class VersionSummary(_Shape):
+    """One version of a stored definition."""
+
+    flow_id: str
+    version: int
+    """Counted from 1; a number is never given twice."""
+    hash: str
+    """SHA-256 of its JSON."""
+    created_at: datetime
+    links: dict[str, str]
+
+
+class StoredVersion(VersionSummary):
+    """What was stored, and what is doubtful about it."""
+
+    warnings: list[Finding]
+
+
+class StoredDefinition(VersionSummary):
+    """A stored definition."""
+
+    definition: dict[str, JsonValue]
+    """As it was sent."""
+
+
+class DefinitionPage(_Shape):
+    """Some stored definitions, each in its newest version."""
+
+    definitions: list[VersionSummary]
+    next_cursor: str | None
+
+
+class VersionPage(_Shape):
+    """Some versions of a stored definition."""
+
+    versions: list[VersionSummary]
+    next_cursor: str | None
+
+
 class Problem(_Shape):
     """RFC 9457 problem details."""
 
@@ -324,7 +372,12 @@ class Problem(_Shape):
 
 SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedFlow,
+    SubmittedId,
     FlowDefinition,
+    StoredVersion,
+    StoredDefinition,
+    DefinitionPage,
+    VersionPage,
     AcceptedRun,
     Run,
     RunPage,

@@ -11,7 +11,7 @@ from api.reading import Reader
 from shared.definition import FlowDefinition
 from shared.errors import Finding
 from shared.findings import nearest_names, quoted
-from shared.queries.definitions import get_version, list_definitions
+from shared.queries.definitions import flow_ids, get_version
 from shared.sub_flows import SubFlowReference, sub_flow_references
 
 _MAX_LOOKED_AT = 200
@@ -77,7 +77,7 @@ def _content(connection: Connection, reference: SubFlowReference) -> bytes | Non
 
 
 def _unknown(connection: Connection, reference: SubFlowReference, prefix: str) -> Finding:
-    known = [row.flow_id for row in list_definitions(connection, None, _MAX_NAMES).rows]
+    known = flow_ids(connection, _MAX_NAMES)
     if reference.flow_id in known:
         message = f"the flow {quoted(reference.flow_id)} has no version {reference.version}"
         return Finding(prefix + reference.pointer, "unknown_flow", message)

@@ -7,7 +7,7 @@ that a definition is judged once for as long as the task types stay the same.
 import asyncio
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import orjson
 from pydantic import JsonValue
@@ -15,23 +15,27 @@ from pydantic import JsonValue
 from api.bodies import LARGE_BYTES
 from api.recent import Recent
 from api.refusals import RefusedDefinition
+from api.stored import StoredView
 from api.sub_flows import SubFlowView
 from api.worker_view import WorkerView
 from shared.documents import parse_document
-from shared.errors import InvalidDefinition
-from shared.flow import Flow
-from shared.ids import BranchId, FlowRunId, new_id
+from shared.errors import Finding, InvalidDefinition
+from shared.findings import MAX_FINDINGS
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.settings import Settings
+from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
 from shared.store.runs import NewRun
 from shared.sub_flows import SubFlowReference, sub_flow_references
-from shared.validation import (
-    MAX_FINDINGS,
-    Limits,
+from shared.submissions import (
+    StoredSubmission,
     Submission,
-    Validated,
+    read_submission,
     split_submission,
+)
+from shared.validation import (
+    Limits,
+    Validated,
     validate_definition,
 )
 
@@ -43,17 +47,9 @@ _OWN_WEIGHT = 500
 
 @dataclass(frozen=True, slots=True)
 class PreparedDefinition:
-    """What of a valid definition a new run needs."""
+    """A definition that was found valid, ready to be started."""
 
-    flow_id: str
-    name: str
-    hash: str
-    json: bytes
-    tags_json: bytes
-    start_task: str
-    start_type: str
-    input_schema: JsonValue
-    timeout_seconds: float | None
+    runnable: RunnableDefinition
     sub_flows: tuple[SubFlowReference, ...]
     task_types: frozenset[str]
     """The types under which it was found valid."""
@@ -65,35 +61,25 @@ class PreparedRun:
 
     definition: PreparedDefinition
     input_json: bytes
-    prefix: str
+    asked_for: str
+    """The definition as the caller named it: by its hash, or by the id it is stored under."""
+    prefix: str = ""
     """The pointer of the definition in the body."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
-        definition = self.definition
-        now = datetime.now(UTC)
-        seconds = definition.timeout_seconds
-        return NewRun(
-            flow_run_id=FlowRunId(new_id()),
-            branch_id=BranchId(new_id()),
-            flow_id=definition.flow_id,
-            name=definition.name,
-            definition_hash=definition.hash,
-            definition_json=definition.json,
+        start = Start(
             input_json=self.input_json,
-            tags_json=definition.tags_json,
-            start_task=definition.start_task,
-            start_type=definition.start_type,
-            created_at=now,
-            ready_at=clock.now(),
+            at=datetime.now(UTC),
+            lease_now=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
-            deadline=None if seconds is None else now + timedelta(seconds=seconds),
         )
+        return new_run(self.definition.runnable, start)
 
     def _hash(self) -> str:
         """The same for bodies that differ in blanks only: a client may write JSON anew."""
-        content = hashlib.sha256(self.definition.hash.encode())
+        content = hashlib.sha256(self.asked_for.encode())
         content.update(self.input_json)
         return content.hexdigest()
 
@@ -101,8 +87,11 @@ class PreparedRun:
 class Submissions:
     """Judges submitted bodies, and remembers those that were found good."""
 
-    def __init__(self, workers: WorkerView, sub_flows: SubFlowView, settings: Settings) -> None:
+    def __init__(
+        self, workers: WorkerView, stored: StoredView, sub_flows: SubFlowView, settings: Settings
+    ) -> None:
         self._workers = workers
+        self._stored = stored
         self._sub_flows = sub_flows
         self._settings = settings
         self._limits = Limits(settings.max_tasks, settings.max_edges)
@@ -119,28 +108,11 @@ class Submissions:
         prepared = await self._prepared(body)
         definition = prepared.definition
         wrong = await self._sub_flows.findings(
-            definition.flow_id, definition.sub_flows, prepared.prefix
+            definition.runnable.flow_id, definition.sub_flows, prepared.prefix
         )
         if wrong:
             raise InvalidDefinition(wrong[:MAX_FINDINGS])
         return prepared
-
-    async def _prepared(self, body: bytes) -> PreparedRun:
-        types = await self._workers.task_types()
-        key = hashlib.sha256(body).digest()
-        known = self._bodies.get(key)
-        if known is not None and known.definition.task_types is types:
-            return known
-        try:
-            return await self._judge(key, body, types)
-        except RefusedDefinition as error:
-            if all(finding.code != "unknown_task_type" for finding in error.findings):
-                raise
-            # A worker that knows more may have started a moment ago.
-            newer = await self._workers.task_types(max_age_seconds=0.0)
-            if newer is types:
-                raise
-        return await self._judge(key, body, newer)
 
     async def validate(self, body: bytes) -> Validated:
         """Everything that can be said about the definition in ``body``.
@@ -165,39 +137,87 @@ class Submissions:
         return replace(validated, errors=told, error_count=len(wrong), flow=None)
 
     def _judge_definition(self, body: bytes, types: frozenset[str]) -> tuple[Validated, str]:
-        submission = self._split(body)
+        submission = split_submission(self._parse(body))
         return self._validate(submission, types), submission.prefix
+
+    async def _prepared(self, body: bytes) -> PreparedRun:
+        types = await self._workers.task_types()
+        key = hashlib.sha256(body).digest()
+        known = self._bodies.get(key)
+        if known is not None and known.definition.task_types is types:
+            return known
+        try:
+            return await self._judge(key, body, types)
+        except RefusedDefinition as error:
+            if all(finding.code != "unknown_task_type" for finding in error.findings):
+                raise
+            # A worker that knows more may have started a moment ago.
+            newer = await self._workers.task_types(max_age_seconds=0.0)
+            if newer is types:
+                raise
+        return await self._judge(key, body, newer)
 
     async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
             prepared = self._prepare(body, types)
         else:
             prepared = await asyncio.to_thread(self._prepare, body, types)
-        size = len(prepared.definition.json) + len(prepared.input_json)
+        if isinstance(prepared, StoredSubmission):
+            # Not kept by its body: which version is the newest changes.
+            return await self._prepare_stored(prepared, types)
+        size = len(prepared.definition.runnable.json) + len(prepared.input_json)
         self._bodies.add(key, prepared, size + _OWN_WEIGHT)
         return prepared
 
-    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun:
-        submission = self._split(body)
+    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun | StoredSubmission:
+        submission = read_submission(self._parse(body))
+        if isinstance(submission, StoredSubmission):
+            return submission
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:
             validated = self._validate(submission, types)
             if validated.flow is None:
                 raise RefusedDefinition(validated.errors, validated.error_count)
-            definition = _prepare_definition(validated.flow, validated.definition_json, types)
-            self._definitions.add(key, definition, len(definition.json) + _OWN_WEIGHT)
-        wrong = check_input(definition.input_schema, submission.input, MAX_FINDINGS)
-        if wrong:
-            raise InvalidDefinition(wrong)
-        return PreparedRun(definition, orjson.dumps(submission.input), submission.prefix)
-
-    def _split(self, body: bytes) -> Submission:
-        settings = self._settings
-        document = parse_document(
-            body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes
+            definition = self._keep(key, validated, types)
+        return PreparedRun(
+            definition,
+            _checked_input(definition, submission.input),
+            definition.runnable.hash,
+            submission.prefix,
         )
-        return split_submission(document)
+
+    async def _prepare_stored(
+        self, submission: StoredSubmission, types: frozenset[str]
+    ) -> PreparedRun:
+        """A run of a definition that was stored before, under the types of today."""
+        stored = await self._stored.version(submission.flow_id, submission.version)
+        key = bytes.fromhex(stored.hash)
+        definition = self._definitions.get(key)
+        if definition is None or definition.task_types is not types:
+            body = Submission(orjson.loads(stored.content), "", None)
+            validated = await asyncio.to_thread(self._validate, body, types)
+            if validated.flow is None:
+                raise RefusedDefinition(_as_stored(stored.version, validated), 1)
+            definition = self._keep(key, validated, types)
+        return PreparedRun(
+            definition, _checked_input(definition, submission.input), submission.asked_for
+        )
+
+    def _keep(self, key: bytes, validated: Validated, types: frozenset[str]) -> PreparedDefinition:
+        flow = validated.flow
+        assert flow is not None
+        definition = PreparedDefinition(
+            runnable=runnable(flow.definition, flow.hash, validated.definition_json),
+            sub_flows=tuple(sub_flow_references(flow.definition)),
+            task_types=types,
+        )
+        self._definitions.add(key, definition, len(definition.runnable.json) + _OWN_WEIGHT)
+        return definition
+
+    def _parse(self, body: bytes) -> JsonValue:
+        settings = self._settings
+        return parse_document(body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes)
 
     def _validate(self, submission: Submission, types: frozenset[str]) -> Validated:
         return validate_definition(
@@ -208,18 +228,15 @@ class Submissions:
         )
 
 
-def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> PreparedDefinition:
-    definition = flow.definition
-    return PreparedDefinition(
-        flow_id=definition.id,
-        name=definition.name,
-        hash=flow.hash,
-        json=content,
-        tags_json=orjson.dumps(definition.tags),
-        start_task=definition.start_task,
-        start_type=flow.tasks[definition.start_task].task_type,
-        input_schema=definition.input_schema,
-        timeout_seconds=definition.timeout,
-        sub_flows=tuple(sub_flow_references(definition)),
-        task_types=types,
-    )
+def _checked_input(definition: PreparedDefinition, given: JsonValue) -> bytes:
+    wrong = check_input(definition.runnable.input_schema, given, MAX_FINDINGS)
+    if wrong:
+        raise InvalidDefinition(wrong)
+    return orjson.dumps(given)
+
+
+def _as_stored(version: int, validated: Validated) -> list[Finding]:
+    """What keeps a stored definition from running now, told of the id that names it."""
+    first = validated.errors[0]
+    message = f"version {version} cannot run now: {first.pointer}: {first.message}"
+    return [Finding("/flow_id", first.code, message, first.suggestion)]

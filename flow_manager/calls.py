@@ -68,10 +68,20 @@ def run_flow(
     return Call("POST", "/run-flow", _read_submitted, headers=headers, body=body)
 
 
+def run_stored(
+    flow_id: str, version: int | None, input: JsonValue, *, idempotency_key: str | None
+) -> Call[Submitted]:
+    """Submit a run of a stored definition."""
+    named: dict[str, JsonValue] = {"flow_id": flow_id}
+    if version is not None:
+        named["version"] = version
+    return run_flow(named, input, idempotency_key=idempotency_key)
+
+
 def get_run(flow_run_id: str, *, wait_seconds: float = 0) -> Call[Run]:
     """One run; with ``wait_seconds``, as soon as it is over or the time has passed."""
     query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
-    path = f"/flows/{_segment(flow_run_id)}"
+    path = f"/flows/{segment(flow_run_id)}"
     return Call("GET", path, _read_run, query=query, wait_seconds=wait_seconds)
 
 
@@ -80,12 +90,12 @@ def get_run_if_changed(
 ) -> Call[tuple[Run | None, str | None]]:
     """One run and its version; no run where it still is at ``version``."""
     headers = {"If-None-Match": version} if version else {}
-    return Call("GET", f"/flows/{_segment(flow_run_id)}", _read_change, headers=headers)
+    return Call("GET", f"/flows/{segment(flow_run_id)}", _read_change, headers=headers)
 
 
 def explain_run(flow_run_id: str) -> Call[Explanation]:
     """Why a run stands where it does."""
-    return Call("GET", f"/flows/{_segment(flow_run_id)}/explain", _read_explanation)
+    return Call("GET", f"/flows/{segment(flow_run_id)}/explain", _read_explanation)
 
 
 def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
@@ -96,7 +106,7 @@ def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
 
 def cancel_run(flow_run_id: str) -> Call[JsonValue]:
     """Ask for a run to be cancelled."""
-    return Call("POST", f"/flows/{_segment(flow_run_id)}/cancel", _read_json)
+    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_json)
 
 
 def send_signal(
@@ -106,7 +116,7 @@ def send_signal(
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    path = f"/flows/{_segment(flow_run_id)}/signals/{_segment(signal)}"
+    path = f"/flows/{segment(flow_run_id)}/signals/{segment(signal)}"
     return Call("POST", path, _read_json, headers=headers, body=orjson.dumps(data))
 
 
@@ -140,7 +150,8 @@ def _submission(definition: JsonValue, input: JsonValue) -> JsonValue:
     return wrapped
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
+    """``text`` as one part of a path."""
     return quote(text, safe="")
 
 

@@ -22,6 +22,7 @@ from pydantic import JsonValue, ValidationError
 from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
 from flow_manager.results import Explanation, Run, RunSummary, Submitted
+from flow_manager.stored import AsyncDefinitions, Definitions
 
 __all__ = [
     "AsyncFlowClient",
@@ -63,6 +64,8 @@ class FlowClient:
         self._http = httpx2.Client(
             base_url=url, headers=_headers(api_key), trust_env=False, transport=transport
         )
+        self.definitions = Definitions(self._send)
+        """The stored definitions."""
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +91,18 @@ class FlowClient:
     ) -> Submitted:
         """Start a run and come back as soon as it is accepted."""
         return self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+
+    def run_stored(
+        self,
+        flow_id: str,
+        input: JsonValue = None,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Start a run of a stored definition, of its newest version where none is named."""
+        call = calls.run_stored(flow_id, version, input, idempotency_key=idempotency_key)
+        return self._send(call)
 
     def run_and_wait(
         self,
@@ -195,6 +210,8 @@ class AsyncFlowClient:
         self._http = httpx2.AsyncClient(
             base_url=url, headers=_headers(api_key), trust_env=False, transport=transport
         )
+        self.definitions = AsyncDefinitions(self._send)
+        """The stored definitions."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,6 +237,18 @@ class AsyncFlowClient:
     ) -> Submitted:
         """Start a run and come back as soon as it is accepted."""
         return await self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+
+    async def run_stored(
+        self,
+        flow_id: str,
+        input: JsonValue = None,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Start a run of a stored definition, of its newest version where none is named."""
+        call = calls.run_stored(flow_id, version, input, idempotency_key=idempotency_key)
+        return await self._send(call)
 
     async def run_and_wait(
         self,

@@ -6,7 +6,7 @@ that was sent.
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
@@ -109,6 +109,23 @@ class StandingReason(_Answer):
     task: str | None = None
     message: str
     data: dict[str, JsonValue] = {}
+
+
+class DefinitionVersion(_Answer):
+    """One version of a stored definition."""
+
+    flow_id: str
+    version: int
+    hash: str
+    created_at: datetime
+    warnings: list[dict[str, JsonValue]] = Field(default_factory=list)
+    """What was found doubtful when it was put."""
+
+
+class Definition(DefinitionVersion):
+    """A stored definition."""
+
+    definition: dict[str, JsonValue]
 
 
 class Explanation(_Answer):

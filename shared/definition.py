@@ -22,6 +22,8 @@ from shared.durations import Duration, RateText
 from shared.retry import RetryPolicy
 from shared.status import Outcome
 
+MAX_VERSION = 2**31 - 1
+"""Of a stored definition: what a column of the databases holds."""
 END = "end"
 """The reserved target that ends a branch."""
 

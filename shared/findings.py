@@ -9,6 +9,8 @@ from pydantic import JsonValue
 from shared.documents import escape
 from shared.errors import Finding
 
+MAX_FINDINGS = 20
+"""Errors, and warnings, that are told at a time."""
 _MAX_CANDIDATES = 2_000
 """Names that a suggestion is looked for among."""
 _MAX_COMPARED_LENGTH = 60

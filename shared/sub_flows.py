@@ -6,8 +6,11 @@ task runs, and looked at then.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
-from shared.definition import FlowDefinition
+from pydantic import JsonValue
+
+from shared.definition import MAX_VERSION, FlowDefinition
 from shared.findings import Findings, quoted
 
 SUB_FLOW_TYPE = "flow"
@@ -31,8 +34,16 @@ def sub_flow_references(definition: FlowDefinition) -> Iterator[SubFlowReference
             continue
         flow_id, version = task.params.get("flow_id"), task.params.get("version")
         if isinstance(flow_id, str) and "${" not in flow_id:
-            known = version if isinstance(version, int) else None
-            yield SubFlowReference(f"/tasks/{index}/params/flow_id", flow_id, known)
+            pointer = f"/tasks/{index}/params/flow_id"
+            if version is None or isinstance(version, str):
+                yield SubFlowReference(pointer, flow_id, None)
+            elif is_version(version):
+                yield SubFlowReference(pointer, flow_id, version)
+
+
+def is_version(value: JsonValue) -> TypeGuard[int]:
+    """Whether ``value`` can be the number of a version."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_VERSION
 
 
 def check_own_calls(definition: FlowDefinition, prefix: str, findings: Findings) -> None:

@@ -13,8 +13,8 @@ import orjson
 from pydantic import JsonValue
 
 from shared.definition import END, FlowDefinition
-from shared.errors import Finding, InvalidDefinition
-from shared.findings import Findings, in_order, quoted
+from shared.errors import Finding
+from shared.findings import MAX_FINDINGS, Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
 from shared.graph import Graph
 from shared.input_schema import check_input_schema
@@ -24,9 +24,6 @@ from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
 from shared.sub_flows import check_own_calls
 
-MAX_FINDINGS = 20
-"""Errors, and warnings, that are told at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -34,16 +31,6 @@ class Limits:
 
     max_tasks: int = 20_000
     max_edges: int = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """The parts of a submitted body."""
-
-    definition: JsonValue
-    prefix: str
-    """The pointer of the definition in the body: ``/flow`` or, where it is bare, empty."""
-    input: JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +45,6 @@ class Validated:
     """The definition as it is stored."""
     error_count: int
     """Errors in all, also those beyond the ones told."""
-
-
-def split_submission(body: JsonValue) -> Submission:
-    """Take a body apart: ``{"flow": {...}, "input": {...}}``, or a bare definition.
-
-    Raises:
-        InvalidDefinition: it is neither.
-    """
-    findings = Findings(MAX_FINDINGS)
-    if not isinstance(body, dict):
-        findings.error("", "wrong_type", 'the body must be an object with "flow" and "input"')
-    elif "flow" in body:
-        for key in body:
-            if key not in ("flow", "input"):
-                findings.error("", "unknown_field", f"there is no field {quoted(key)} here")
-        if not findings.errors:
-            return Submission(body["flow"], "/flow", body.get("input", {}))
-    elif "start_task" in body or "tasks" in body:
-        return Submission(body, "", {})
-    else:
-        findings.error("", "missing_field", '"flow" is missing')
-    raise InvalidDefinition(findings.errors)
 
 
 def validate_definition(

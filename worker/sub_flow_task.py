@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from shared.definition import MAX_VERSION
 from shared.errors import SubFlowCancelled, SubFlowFailed
 from shared.tasks import BaseTask, FlowRunResult, RunFlow, TaskContext, TaskOutput, TaskResult
 
@@ -13,7 +14,7 @@ class SubFlowParams(BaseModel):
 
     flow_id: str = Field(min_length=1, max_length=200)
     """The id of a stored definition."""
-    version: int | None = Field(default=None, ge=1)
+    version: int | None = Field(default=None, ge=1, le=MAX_VERSION)
     """One of its versions; the newest where it is not given."""
     input: JsonValue = Field(default_factory=dict)
     """What its run is started with."""

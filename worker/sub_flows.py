@@ -7,22 +7,21 @@ down, this module also where expressions make them.
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import orjson
 
 from shared.database import Database
 from shared.definition import FlowDefinition
 from shared.errors import SubFlowRefused
-from shared.ids import BranchId, FlowRunId, new_id
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.queries.definitions import get_version
-from shared.queries.rows import AnyRow
 from shared.queries.sub_flows import Ancestor, lineage, run_of_visit
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.branches import Visit
+from shared.store.new_runs import Start, new_run, runnable
 from shared.store.runs import NewRun, ParentVisit
 from shared.tasks import FlowRunResult, Json
 from worker.execution import AttemptResult
@@ -67,7 +66,14 @@ class SubFlows:
         definition = FlowDefinition.model_validate_json(stored.definition)
         _check_input(definition, request)
         parent = ParentVisit(visit.flow_run_id, visit.task_run_id, len(above))
-        return self._new_run(definition, stored, request.input, parent, timeout_seconds)
+        start = Start(
+            input_json=request.input,
+            at=datetime.now(UTC),
+            lease_now=self._clock.now(),
+            timeout_seconds=timeout_seconds,
+            parent=parent,
+        )
+        return new_run(runnable(definition, stored.hash, stored.definition), start)
 
     def _check_lineage(self, flow_id: str, above: list[Ancestor]) -> None:
         if any(ancestor.flow_id == flow_id for ancestor in above):
@@ -78,35 +84,6 @@ class SubFlows:
                 f"sub-flows stand below each other more than max_flow_depth ({self._max_depth}) "
                 "times"
             )
-
-    def _new_run(
-        self,
-        definition: FlowDefinition,
-        stored: AnyRow,
-        input_json: bytes,
-        parent: ParentVisit,
-        timeout_seconds: float | None,
-    ) -> NewRun:
-        now = datetime.now(UTC)
-        given = (timeout_seconds, definition.timeout)
-        seconds = min((one for one in given if one is not None), default=None)
-        start = next(task for task in definition.tasks if task.name == definition.start_task)
-        return NewRun(
-            flow_run_id=FlowRunId(new_id()),
-            branch_id=BranchId(new_id()),
-            flow_id=definition.id,
-            name=definition.name,
-            definition_hash=stored.hash,
-            definition_json=stored.definition,
-            input_json=input_json,
-            tags_json=orjson.dumps(definition.tags),
-            start_task=definition.start_task,
-            start_type=start.task_type,
-            created_at=now,
-            ready_at=self._clock.now(),
-            deadline=None if seconds is None else now + timedelta(seconds=seconds),
-            parent=parent,
-        )
 
     def _read_result(self, visit: Visit) -> FlowRunResult | None:
         with self._database.read() as connection:

@@ -13,6 +13,7 @@ from flow_manager.command import (
     installation,
     processes,
     runs,
+    stored,
 )
 
 application = typer.Typer(
@@ -59,6 +60,15 @@ application.command("explain")(explain.explain)
 application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
 application.command("signal")(runs.signal)
+_definitions = typer.Typer(
+    help="Definitions that are stored at the service.", no_args_is_help=True, rich_markup_mode=None
+)
+_definitions.command("put")(stored.put)
+_definitions.command("list")(stored.list_definitions)
+_definitions.command("show")(stored.show)
+_definitions.command("versions")(stored.versions)
+_definitions.command("delete")(stored.delete)
+application.add_typer(_definitions, name="definitions")
 application.command("tasks")(installation.tasks)
 application.command("workers")(installation.workers)
 _with_settings("doctor", application)(diagnosis.doctor)

@@ -92,7 +92,8 @@ def describe(file: Path, body: bytes, finding: "Finding", pointer: str, severity
 
 def _validated(document: "JsonValue", task_types: "Collection[str] | None") -> "Validated":
     from shared.settings import load_settings
-    from shared.validation import Limits, Validated, split_submission, validate_definition
+    from shared.submissions import split_submission
+    from shared.validation import Limits, Validated, validate_definition
 
     settings = load_settings()
     limits = Limits(max_tasks=settings.max_tasks, max_edges=settings.max_edges)

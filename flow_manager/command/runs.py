@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 import typer
 
 from flow_manager.command.exits import ExitStatus
@@ -32,7 +33,15 @@ TIMEOUT = typer.Option(
 
 
 def run(
-    file: Path = typer.Argument(help="A definition as JSON; - for standard input."),
+    file: Path | None = typer.Argument(
+        None, help="A definition as JSON; - for standard input.", show_default=False
+    ),
+    flow_id: str | None = typer.Option(
+        None, "--stored", help="The id of a stored definition, in place of a file.", metavar="ID"
+    ),
+    version: int | None = typer.Option(
+        None, "--version", min=1, help="Its version; the newest without it.", show_default=False
+    ),
     given_input: str | None = typer.Option(
         None, "--input", help="The run's input: JSON, or @FILE.", show_default=False
     ),
@@ -51,9 +60,8 @@ def run(
     3 cancelled, 124 waited too long.
     """
     from flow_manager.calls import RequestRefused
-    from flow_manager.command.definitions import read_document
 
-    body, definition = read_document(file)
+    name, body, definition = _what_to_run(file, flow_id, version)
     run_input = _read_input(given_input)
     with connect(url, api_key) as client:
         try:
@@ -61,9 +69,27 @@ def run(
         except RequestRefused as refusal:
             if refusal.status not in INVALID_STATUSES:
                 raise
-            _print_refusal(file, body, definition, refusal)
+            print_refusal(name, body, refusal)
             raise typer.Exit(ExitStatus.INVALID) from None
         _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
+
+
+def _what_to_run(
+    file: Path | None, flow_id: str | None, version: int | None
+) -> "tuple[Path, bytes, JsonValue]":
+    """What to call it where it is refused, its text, and what it says."""
+    from flow_manager.command.definitions import read_document
+
+    if (file is None) == (flow_id is None):
+        raise InvalidInput("run takes a FILE, or --stored ID")
+    if file is not None:
+        if version is not None:
+            raise InvalidInput("--version belongs to --stored")
+        return file, *read_document(file)
+    named: dict[str, JsonValue] = {"flow_id": flow_id}
+    if version is not None:
+        named["version"] = version
+    return Path("--stored"), orjson.dumps(named), named
 
 
 def watch(
@@ -245,19 +271,18 @@ def _read_input(text: str | None) -> "JsonValue":
         raise InvalidInput(f"--input: {error.message}{place}") from None
 
 
-def _print_refusal(
-    file: Path, body: bytes, definition: "JsonValue", refusal: "RequestRefused"
-) -> None:
-    """What the service has against it, with the places in the file."""
+def print_refusal(file: Path, body: bytes, refusal: "RequestRefused") -> None:
+    """What the service has against a file, with the places in it."""
     from flow_manager.command.definitions import describe
+    from shared.documents import locate
 
     findings = [_finding(each) for each in refusal.problem.errors]
     if not findings:
         print(f"{file}: {refusal}", file=sys.stderr)
-    is_bare = isinstance(definition, dict) and "flow" not in definition
     for finding in findings:
         # The client wraps a bare definition, which the file does not know.
-        pointer = finding.pointer.removeprefix("/flow") if is_bare else finding.pointer
+        bare = finding.pointer.removeprefix("/flow")
+        pointer = finding.pointer if locate(body, finding.pointer, None) else bare
         print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
 
 

@@ -66,3 +66,15 @@ def list_versions(connection: Connection, flow_id: str, cursor: int | None, limi
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], str(rows[limit - 1].version))
+
+
+def flow_ids(connection: Connection, limit: int) -> list[str]:
+    """The ids of the flows that are stored, at most so many of them."""
+    found = connection.execute(
+        select(versions.c.flow_id)
+        .where(versions.c.deleted_at.is_(None))
+        .group_by(versions.c.flow_id)
+        .order_by(versions.c.flow_id)
+        .limit(limit)
+    )
+    return list(found.scalars())

@@ -1,5 +1,6 @@
 """Stored definitions: every change of a flow is a version of its own, counted from 1."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,24 @@ class PutVersion:
     created_at: datetime
     created: bool
     """False where the newest version had that content already."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFlow:
+    """A flow of which no more runs shall be started."""
+
+    flow_id: str
+    at: datetime
+
+
+def put_versions(connection: Connection, items: Sequence[NewVersion]) -> list[PutVersion]:
+    """Store definitions, each as the newest version of its flow."""
+    return [put_version(connection, item) for item in items]
+
+
+def delete_flows(connection: Connection, items: Sequence[DeleteFlow]) -> list[bool]:
+    """Hide flows from new runs; of each, whether there was a version to hide."""
+    return [delete_versions(connection, item.flow_id, item.at) for item in items]
 
 
 def put_version(connection: Connection, item: NewVersion) -> PutVersion:

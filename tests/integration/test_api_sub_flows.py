@@ -72,6 +72,15 @@ def test_a_version_that_is_not_stored_is_an_error(client: TestClient, store: Any
     assert error["message"] == 'the flow "billing" has no version 3'
 
 
+@pytest.mark.parametrize("version", [0, -1, True, 2**40, 1.5, []])
+def test_a_version_that_can_be_none_is_left_to_the_params(
+    client: TestClient, store: Any, version: Any
+) -> None:
+    store(_calling("billing", "elsewhere"))
+    answer = client.post("/run-flow", json={"flow": _calling("a", "billing", version=version)})
+    assert answer.status_code in (202, 422)
+
+
 def test_a_flow_that_runs_itself_is_an_error(client: TestClient) -> None:
     (error,) = _errors(client, _calling("order", "order"))
     assert error["code"] == "recursive_flow"

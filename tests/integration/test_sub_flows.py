@@ -13,7 +13,7 @@ from shared.ids import FlowRunId
 from shared.models import FlowRun
 from shared.queries.explain import Moment, read_standing
 from shared.status import Outcome, RunStatus, TaskRunStatus
-from shared.store.definitions import NewVersion, put_version
+from shared.store.definitions import NewVersion, put_versions
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
 from tests.integration.engine_rig import Rig, rig
@@ -57,12 +57,8 @@ async def _store(rig: Rig, definition: dict[str, Any]) -> int:
     assert judged.flow is not None, judged.errors
     content = judged.definition_json
     version = NewVersion(definition["id"], judged.flow.hash, content, datetime.now(UTC))
-    put = await rig.engine.writer.call(_put_all, version)
+    put = await rig.engine.writer.call(put_versions, version)
     return int(put.version)
-
-
-def _put_all(connection: Any, items: Any) -> Any:
-    return [put_version(connection, item) for item in items]
 
 
 def _children(rig: Rig, run_id: FlowRunId) -> list[Any]:
