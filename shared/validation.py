@@ -6,7 +6,7 @@ graph that is judged is the one that runs (``shared.graph``).
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -18,6 +18,7 @@ from shared.findings import MAX_FINDINGS, Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
 from shared.graph import Graph
 from shared.input_schema import check_input_schema
+from shared.params_schema import check_params
 from shared.readable import Names, has_unknown_field, read_graph, read_names
 from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
@@ -53,12 +54,14 @@ def validate_definition(
     prefix: str = "",
     limits: Limits | None = None,
     task_types: Collection[str] | None = None,
+    params_schemas: Mapping[str, JsonValue] | None = None,
     max_findings: int = MAX_FINDINGS,
 ) -> Validated:
     """Judge one definition.
 
     ``prefix`` is its pointer in the body. ``task_types`` are the registered ones; without
-    them any type will do, as for a check without a service at hand.
+    them any type will do, as for a check without a service at hand. ``params_schemas`` are the
+    JSON Schemas of the types that judge their params.
     """
     findings = Findings(max_findings)
     _check_size(raw, prefix, limits or Limits(), findings)
@@ -69,6 +72,7 @@ def validate_definition(
         uses: list[Use] = []
         if not findings.is_full:
             uses = _check_parts(shape, prefix, task_types, findings)
+            check_params(shape.tasks or (), params_schemas or {}, prefix, findings)
         if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
             flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())

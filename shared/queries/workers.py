@@ -112,9 +112,9 @@ def task_types(connection: Connection) -> Sequence[AnyRow]:
     return _types_of(connection, recent, counted=False)
 
 
-def task_type_names(connection: Connection) -> frozenset[str]:
-    """The names of :func:`task_types`."""
-    return frozenset(str(row.name) for row in task_types(connection))
+def advertised_types(connection: Connection) -> dict[str, bytes | None]:
+    """The names of :func:`task_types`, with the JSON Schemas of their params."""
+    return {str(row.name): row.params_schema for row in task_types(connection)}
 
 
 def stats(connection: Connection, finished_since: datetime) -> Stats:
