@@ -19,7 +19,7 @@ from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
-from shared.store.freeing import rescue_branches
+from shared.store.freeing import free_stray, rescue_branches
 from shared.store.parents import wake_parents
 from shared.store.sub_flows import cancel_abandoned
 from shared.writer import Writer
@@ -73,6 +73,8 @@ def _look_around(connection: Connection, item: Round) -> Report:
     if report.lost:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
+    stray = free_stray(connection, item.lease_now)
+    report.rescued += [r.branch_id for r in stray if r.losses < settings.max_losses]
     report.failed = upkeep.give_up(connection, settings.max_losses)
     report.failed += upkeep.fail_overdue(connection)
     report.woken = upkeep.wake_due(connection, item.lease_now)

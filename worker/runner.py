@@ -39,6 +39,8 @@ _log = structlog.get_logger(__name__)
 
 _LARGE_FLOW = 1_000
 """Tasks from which on a definition weighs on every full collection."""
+_RELEASE_SECONDS = 5.0
+"""For branches that are stopped to be given back."""
 _RETRY_SECONDS = 0.2
 """Between two tries to record while the database is away."""
 
@@ -149,16 +151,21 @@ class Runner:
     async def stop(self, grace_seconds: float) -> None:
         """Let running tasks end in their grace; give back what has not ended by then."""
         self._is_stopping = True
-        tasks = [branch.task for branch in self._branches.values() if branch.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_seconds)
-        tasks = [task for task in tasks if not task.done()]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_seconds
+        # Anew each time: what is being recorded now may begin further branches here.
+        while (tasks := self._tasks()) and loop.time() < until:
+            await asyncio.wait(tasks, timeout=until - loop.time())
         self._executor.stop_seconds = 1.0
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+        until = loop.time() + _RELEASE_SECONDS
+        while (tasks := self._tasks()) and loop.time() < until:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=until - loop.time())
         self._executor.close()
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [b.task for b in self._branches.values() if b.task is not None]
 
     def _run(self, branch: RunningBranch) -> None:
         name = f"branch {branch.visit.branch_id}"

@@ -20,9 +20,17 @@ from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
-from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
+from shared.store.freeing import (
+    Orphans,
+    Release,
+    free_orphans,
+    free_stray,
+    release_branches,
+    rescue_branches,
+)
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
+from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
 from shared.store.workers import beat, held_branches
 from tests.integration.store_rig import (
@@ -91,6 +99,8 @@ OFTEN: Mapping[str, Work] = {
     "record a fork": lambda f, c: record_steps(c, [f.store.step(FLOW, f.begun.visit)]),
     "release": lambda f, c: release_branches(c, [_release(f)]),
     "rescue": lambda f, c: rescue_branches(c, [f.store.worker], LEASE_NOW),
+    "free strays": lambda f, c: free_stray(c, LEASE_NOW),
+    "cancel what nobody waits for": lambda f, c: cancel_abandoned(c, NOW),
     "free orphans": lambda f, c: free_orphans(c, [_orphans(f)]),
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),
@@ -126,6 +136,8 @@ INDEXES = {
     "claim what is late": "branch_ready",
     "claim a suspect": "branch_ready",
     "rescue": "branch_held",
+    "free strays": "branch_held",
+    "cancel what nobody waits for": "flow_run_awaited",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
     "prune": "flow_run_by_finish",
