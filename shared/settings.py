@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     """How often a worker looks for branches whose ring was lost, and the leader looks around."""
     grace_seconds: float = Field(default=20.0, ge=0)
     """What running tasks are given at SIGTERM; below docker's and Kubernetes' 30 s."""
+    max_blocked_seconds: float = Field(default=60, gt=0)
+    """A task that keeps the event loop from everybody else for longer ends its worker, and
+    counts as a loss. Long computations belong into synchronous tasks."""
     max_losses: int = Field(default=3, ge=1)
     """Workers that a task may cost before it fails as ``WorkerLost``."""
 

@@ -40,6 +40,7 @@ class Claimer:
         self._settings = settings
         self._backlog: OrderedDict[BranchId, None] = OrderedDict()
         self._is_stopping = False
+        self._failures = 0
 
     @property
     def room(self) -> int:
@@ -119,8 +120,11 @@ class Claimer:
         try:
             claimed = await self._writer.call(claim_branches, claim)
         except FlowManagerError as error:
-            _log.warning("claim_failed", error=str(error))
+            self._failures += 1
+            if self._failures == 1:
+                _log.warning("claim_failed", error=str(error))
             await asyncio.sleep(0.1)
             return 0
+        self._failures = 0
         self._runner.start(claimed, suspects=claim.suspects)
         return len(claimed)

@@ -5,6 +5,7 @@ it covers a crash between commit and ring, a flushed Redis, killed workers and l
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,8 @@ class Round:
     lease_now: float
     settings: Settings
     prunes: bool
+    declares: bool = True
+    """Whether the silence of a worker says something about that worker."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,8 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.is_leading = workers.try_lead(connection, item.worker_id, item.lease_now, lease)
     if not report.is_leading:
         return report
-    report.lost = workers.declare_lost(connection, item.lease_now, lease)
+    if item.declares:
+        report.lost = workers.declare_lost(connection, item.lease_now, lease)
     if report.lost:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
@@ -110,6 +114,11 @@ class Leader:
         self._ringer = ringer
         self._publisher = publisher
         self._is_leading = False
+        self._looked_at: float | None = None
+        """Lease time of the last round that went well."""
+        self._declares_from = -math.inf
+        """Lease time from which on silence counts."""
+        self._failures = 0
         self.peers = 1
 
     async def lead_for_ever(self) -> None:
@@ -124,12 +133,19 @@ class Leader:
             await asyncio.sleep(self._settings.sweep_seconds / _ROUNDS_A_SWEEP)
 
     async def _round(self, *, prunes: bool) -> Report:
-        item = Round(self._worker_id, self._clock.now(), self._settings, prunes)
+        now = self._clock.now()
+        self._notice_gap(now)
+        declares = now >= self._declares_from
+        item = Round(self._worker_id, now, self._settings, prunes, declares)
         try:
             report = await self._writer.call(look_around, item)
         except FlowManagerError as error:
-            _log.warning("upkeep_failed", error=str(error))
+            self._failures += 1
+            if self._failures == 1:
+                _log.warning("upkeep_failed", error=str(error))
             return Report()
+        self._failures = 0
+        self._looked_at = now
         if report.is_leading and not self._is_leading:
             _log.info("leading", worker_id=self._worker_id)
         self._is_leading = report.is_leading
@@ -142,3 +158,10 @@ class Leader:
         self._publisher.run_ended(ended)
         self._publisher.cancelled(ended)
         return report
+
+    def _notice_gap(self, now: float) -> None:
+        """After a time in which we could not look, nobody else could beat either: let everybody
+        be heard again before the silent ones count as lost."""
+        lease = self._settings.lease_seconds
+        if self._looked_at is not None and now - self._looked_at > lease / 2:
+            self._declares_from = now + lease

@@ -51,11 +51,11 @@ def diamond(
     }
 
 
-def poison() -> Json:
-    """A task that kills whoever runs it."""
+def poison(kind: str = "kill_worker") -> Json:
+    """A task that kills, or blocks, whoever runs it."""
     return {
         "id": "poison",
         "start_task": "kill",
-        "tasks": [{"name": "kill", "type": "kill_worker"}],
+        "tasks": [{"name": "kill", "type": kind}],
         "conditions": [],
     }
