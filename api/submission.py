@@ -50,6 +50,8 @@ class PreparedDefinition:
     tags_json: bytes
     start_task: str
     start_type: str
+    start_queue: str
+    start_priority: int
     input_schema: JsonValue
     timeout_seconds: float | None
     task_types: frozenset[str]
@@ -79,6 +81,8 @@ class PreparedRun:
             tags_json=definition.tags_json,
             start_task=definition.start_task,
             start_type=definition.start_type,
+            start_queue=definition.start_queue,
+            start_priority=definition.start_priority,
             created_at=now,
             ready_at=clock.now(),
             idempotency_key=idempotency_key,
@@ -175,6 +179,7 @@ class Submissions:
             prefix=submission.prefix,
             limits=self._limits,
             task_types=types,
+            queues=self._workers.queues,
         )
 
 
@@ -188,6 +193,8 @@ def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> Pr
         tags_json=orjson.dumps(definition.tags),
         start_task=definition.start_task,
         start_type=flow.tasks[definition.start_task].task_type,
+        start_queue=flow.tasks[definition.start_task].queue,
+        start_priority=flow.tasks[definition.start_task].priority,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
         task_types=types,

@@ -29,6 +29,8 @@ class WorkerView:
         self._clock = clock
         self._settings = settings
         self._types: frozenset[str] = frozenset()
+        self.queues: frozenset[str] | None = None
+        """The queues that workers took at the last look; None where none ever told."""
         self._own_types: frozenset[str] | None = None
         self._asked_at = -_MAX_AGE_SECONDS
         self._asking = asyncio.Lock()
@@ -55,6 +57,7 @@ class WorkerView:
 
     def _read(self, connection: Connection) -> frozenset[str]:
         self._clock.synchronise(connection)
+        self.queues = workers.served_queues(connection)
         types = workers.task_type_names(connection)
         if types:
             return types

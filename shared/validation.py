@@ -22,6 +22,7 @@ from shared.readable import Names, has_unknown_field, read_graph, read_names
 from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
+from shared.unserved import check_queues
 
 MAX_FINDINGS = 20
 """Errors, and warnings, that are told at a time."""
@@ -87,12 +88,14 @@ def validate_definition(
     prefix: str = "",
     limits: Limits | None = None,
     task_types: Collection[str] | None = None,
+    queues: Collection[str] | None = None,
     max_findings: int = MAX_FINDINGS,
 ) -> Validated:
     """Judge one definition.
 
-    ``prefix`` is its pointer in the body. ``task_types`` are the registered ones; without
-    them any type will do, as for a check without a service at hand.
+    ``prefix`` is its pointer in the body. ``task_types`` are the registered ones, and
+    ``queues`` those that workers take; without them any will do, as for a check without a
+    service at hand.
     """
     findings = Findings(max_findings)
     _check_size(raw, prefix, limits or Limits(), findings)
@@ -103,6 +106,7 @@ def validate_definition(
         uses: list[Use] = []
         if not findings.is_full:
             uses = _check_parts(shape, prefix, task_types, findings)
+            check_queues(shape, prefix, queues, findings)
         if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
             flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())

@@ -19,6 +19,7 @@ from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
+from shared.store.branches import queues_of
 from shared.store.freeing import rescue_branches
 from shared.writer import Writer
 
@@ -52,6 +53,8 @@ class Report:
     woken: list[BranchId] = field(default_factory=list)
     failed: list[FlowRunId] = field(default_factory=list)
     pruned: int = 0
+    queues: dict[BranchId, str] = field(default_factory=dict)
+    """Of the rescued and woken branches those that do not wait in the default queue."""
 
 
 def look_around(connection: Connection, items: Sequence[Round]) -> list[Report]:
@@ -72,6 +75,7 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.failed = upkeep.give_up(connection, settings.max_losses)
     report.failed += upkeep.fail_overdue(connection)
     report.woken = upkeep.wake_due(connection, item.lease_now)
+    report.queues = queues_of(connection, report.rescued + report.woken)
     if item.prunes:
         now = datetime.now(UTC)
         workers.forget_workers(connection, now - _KEEP_WORKERS)
@@ -129,7 +133,7 @@ class Leader:
             _log.warning("workers_lost", workers=report.lost, branches=len(report.rescued))
         ready = report.rescued + report.woken
         if ready:
-            self._ringer.ring(ready, chunks=self.peers)
+            self._ringer.ring(ready, chunks=self.peers, queues=report.queues)
         self._publisher.run_ended(report.failed)
         self._publisher.cancelled(report.failed)
         return report
