@@ -56,6 +56,8 @@ class Rig:
                 tags_json=b"[]",
                 start_task=start,
                 start_type=flow.tasks[start].task_type,
+                start_queue=flow.tasks[start].queue,
+                start_priority=flow.tasks[start].priority,
                 created_at=now,
                 deadline=None if seconds is None else now + timedelta(seconds=seconds),
                 ready_at=self.engine.clock.now(),

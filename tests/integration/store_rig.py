@@ -251,6 +251,8 @@ def new_run(flow: Flow = SINGLE, **changes: object) -> NewRun:
         "tags_json": b"[]",
         "start_task": flow.definition.start_task,
         "start_type": TYPE,
+        "start_queue": flow.tasks[flow.definition.start_task].queue,
+        "start_priority": flow.tasks[flow.definition.start_task].priority,
         "created_at": NOW,
         "ready_at": LEASE_NOW,
     }
