@@ -301,18 +301,17 @@ _BEST = Statement(
 # A literal, because SQLite does not use a partial index for a parameter.
 _IS_READY = branches.c.state == literal_column("'ready'")
 _FIRST_QUEUE = select(func.min(branches.c.queue).label("queue")).where(_IS_READY)
-_IN_QUEUES = _FIRST_QUEUE.cte("waited_in", recursive=True)
+_FIRST = _FIRST_QUEUE.cte("waited_in", recursive=True)
+_QUEUES = _FIRST.union_all(
+    select(
+        select(func.min(branches.c.queue))
+        .where(_IS_READY, branches.c.queue > _FIRST.c.queue)
+        .scalar_subquery()
+    ).where(_FIRST.c.queue.is_not(None))
+)
 
 _WAITED_IN = Statement(
-    select(
-        _IN_QUEUES.union_all(
-            select(
-                select(func.min(branches.c.queue))
-                .where(_IS_READY, branches.c.queue > _IN_QUEUES.c.queue)
-                .scalar_subquery()
-            ).where(_IN_QUEUES.c.queue.is_not(None))
-        ).c.queue
-    ).limit(_MOST_QUEUES)
+    select(_QUEUES.c.queue).where(_QUEUES.c.queue.is_not(None)).limit(_MOST_QUEUES)
 )
 """The queues in which branches wait: from each to the next one by the index, however many wait."""
 
