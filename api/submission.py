@@ -225,6 +225,7 @@ class Submissions:
             limits=self._limits,
             task_types=types.names,
             params_schemas=types.params_schemas,
+            queues=self._workers.queues,
         )
 
 

@@ -47,7 +47,7 @@ class Ready:
     task_type: str
     queue: str
     ahead: int
-    """Ready branches of the queue that came before."""
+    """Ready branches of the queue that go before it."""
     queue_workers: int
     queue_slots: int
     able_workers: int

@@ -195,13 +195,6 @@ class Branch(_Table, table=True):
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_is_held"),
         Index("branch_by_run", "flow_run_id", "task"),
         Index(
-            "branch_ready",
-            "queue",
-            "ready_at",
-            sqlite_where=text("state = 'ready'"),
-            postgresql_where=text("state = 'ready'"),
-        ),
-        Index(
             "branch_held",
             "worker_id",
             sqlite_where=text("worker_id IS NOT NULL"),
@@ -264,6 +257,18 @@ class Branch(_Table, table=True):
     """How many items its visit has; of a branch that waits for them, as the next two."""
     items_left: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     items_failed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+
+
+# In the order in which a pool's workers claim; written as columns, so that a comparison with the
+# database can read it.
+Index(
+    "branch_ready",
+    Branch.__table__.c.queue,
+    Branch.__table__.c.priority.desc(),
+    Branch.__table__.c.ready_at,
+    sqlite_where=text("state = 'ready'"),
+    postgresql_where=text("state = 'ready'"),
+)
 
 
 class Join(_Table, table=True):

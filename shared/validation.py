@@ -24,6 +24,7 @@ from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
 from shared.sub_flows import check_own_calls
+from shared.unserved import check_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,14 @@ def validate_definition(
     limits: Limits | None = None,
     task_types: Collection[str] | None = None,
     params_schemas: Mapping[str, JsonValue] | None = None,
+    queues: Collection[str] | None = None,
     max_findings: int = MAX_FINDINGS,
 ) -> Validated:
     """Judge one definition.
 
     ``prefix`` is its pointer in the body. ``task_types`` are the registered ones; without
     them any type will do, as for a check without a service at hand. ``params_schemas`` are the
-    JSON Schemas of the types that judge their params.
+    JSON Schemas of the types that judge their params, ``queues`` the pools that workers take.
     """
     findings = Findings(max_findings)
     _check_size(raw, prefix, limits or Limits(), findings)
@@ -73,6 +75,7 @@ def validate_definition(
         if not findings.is_full:
             uses = _check_parts(shape, prefix, task_types, findings)
             check_params(shape.tasks or (), params_schemas or {}, prefix, findings)
+            check_queues(shape, prefix, queues, findings)
         if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
             flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())

@@ -20,6 +20,7 @@ from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
+from shared.store.branches import queues_of
 from shared.store.freeing import free_stray, rescue_branches
 from shared.store.parents import wake_parents
 from shared.store.sub_flows import cancel_abandoned
@@ -59,6 +60,8 @@ class Report:
     cancelled: list[FlowRunId] = field(default_factory=list)
     """Runs of sub-flows that nobody waits for any more."""
     pruned: int = 0
+    queues: dict[BranchId, str] = field(default_factory=dict)
+    """Of the rescued and woken branches those that do not wait in the default queue."""
 
 
 def look_around(connection: Connection, items: Sequence[Round]) -> list[Report]:
@@ -84,6 +87,7 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.woken = upkeep.wake_due(connection, item.lease_now)
     report.woken += wake_parents(connection, report.failed, item.lease_now)
     report.cancelled = cancel_abandoned(connection, datetime.now(UTC))
+    report.queues = queues_of(connection, report.rescued + report.woken)
     if item.prunes:
         now = datetime.now(UTC)
         workers.forget_workers(connection, now - _KEEP_WORKERS)
@@ -153,7 +157,7 @@ class Leader:
             _log.warning("workers_lost", workers=report.lost, branches=len(report.rescued))
         ready = report.rescued + report.woken
         if ready:
-            self._ringer.ring(ready, chunks=self.peers)
+            self._ringer.ring(ready, chunks=self.peers, queues=report.queues)
         ended = report.failed + report.cancelled
         self._publisher.run_ended(ended)
         self._publisher.cancelled(ended)

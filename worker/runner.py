@@ -19,6 +19,7 @@ from shared.events import Publisher
 from shared.flow import Flow, FlowCache, prepare_flow
 from shared.ids import BranchId, WorkerId
 from shared.lease_clock import LeaseClock
+from shared.pools import DEFAULT_QUEUE
 from shared.queries.results import definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
@@ -217,7 +218,7 @@ class Runner:
                 # Its other branches, here and elsewhere, are no longer anybody's.
                 self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
-            self._ringer.ring(recorded.ready, chunks=self.peers)
+            self._ringer.ring(recorded.ready, chunks=self.peers, queues=recorded.queues)
         if judgement.targets is not None:
             branch.memory.add(visit.task, stored_result(result, visit))
         return self._spread(branch, flow, recorded.started)
@@ -259,6 +260,7 @@ class Runner:
             kind=judgement.kind,
             targets=judgement.targets,
             task_types=self.task_types,
+            queues=self._settings.worker_queues,
             lease_now=self._clock.now(),
             data=result.data,
             error=result.error,
@@ -304,7 +306,10 @@ class Runner:
         release = Release(visit.branch_id, visit.claim, visit.task_run_id, self._clock.now())
         try:
             if await self._writer.call(release_branches, release):
-                self._ringer.ring([visit.branch_id])
+                queue = (
+                    DEFAULT_QUEUE if branch.flow is None else branch.flow.tasks[visit.task].queue
+                )
+                self._ringer.ring([visit.branch_id], queues={visit.branch_id: queue})
         except FlowManagerError as error:
             # It is freed when our lease has passed.
             _log.warning("release_failed", branch_id=visit.branch_id, error=str(error))

@@ -101,7 +101,7 @@ class Books:
         state = BranchState.WAITING
         if step.signal is not None and take_kept_signal(self.connection, step):
             state = BranchState.READY
-            self.results[step.branch_id].ready.append(step.branch_id)
+            self._hand_over(step, step.visit)
         awaited = 0 if step.sub_flow is None else 1
         self._move(step, state, step.visit, wake_at=step.wake_at, signal=step.signal, items=awaited)
 
@@ -116,7 +116,7 @@ class Books:
         if state is BranchState.RUNNING:
             self.begin(step, visit)
         elif state is BranchState.READY:
-            self.results[step.branch_id].ready.append(visit.branch_id)
+            self._hand_over(step, visit)
         row = branch_row(step, visit, state)
         row |= {
             "joined_by": visit.joined_by,
@@ -167,12 +167,11 @@ class Books:
         if state is BranchState.RUNNING:
             self.begin(step, visit)
         elif state is BranchState.READY:
-            self.results[step.branch_id].ready.append(visit.branch_id)
+            self._hand_over(step, visit)
 
     def fork(self, step: Step, heads: Sequence[Head]) -> None:
         """End the branch in new ones, one a head; some begin here, the others are anybody's."""
         self._move(step, BranchState.DONE, step.visit)
-        ready = self.results[step.branch_id].ready
         keep = max(step.keep, 1)
         for head in heads:
             state = self._state_at(step, head, may_begin=keep > 0)
@@ -181,7 +180,7 @@ class Books:
                 keep -= 1
                 self.begin(step, visit)
             elif state is BranchState.READY:
-                ready.append(visit.branch_id)
+                self._hand_over(step, visit)
             self._new_branches.append(branch_row(step, visit, state))
             if len(self._new_branches) >= _ROWS_KEPT:
                 self._write(INSERT_BRANCH, self._new_branches)
@@ -191,11 +190,14 @@ class Books:
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
         self.results[step.branch_id].started.append(visit)
 
+    def _hand_over(self, step: Step, visit: Visit) -> None:
+        self.results[step.branch_id].hand_over(visit.branch_id, step.flow.tasks[visit.task])
+
     def _state_at(self, step: Step, head: Head, *, may_begin: bool) -> BranchState:
         """What a branch does that came to ``head``."""
         if head.waits:
             return BranchState.WAITING
-        runs_here = may_begin and step.flow.tasks[head.task].task_type in step.task_types
+        runs_here = may_begin and step.begins(head.task)
         return BranchState.RUNNING if runs_here else BranchState.READY
 
     def _next_visit(self, step: Step, head: Head, at: Visit | None, state: BranchState) -> Visit:
@@ -250,12 +252,15 @@ class Books:
         waits = wake_at is not None or signal is not None or items > 0
         stays = state is BranchState.DONE or waits
         has_run = running or (stays and state is not BranchState.DONE)
+        task = step.flow.tasks[visit.task]
         self._moved.append(
             {
                 "b_id": step.branch_id,
                 "b_state": state.value,
                 "b_task": visit.task,
                 "b_type": visit.task_type,
+                "b_queue": task.queue,
+                "b_priority": task.priority,
                 "b_iteration": visit.iteration,
                 "b_attempt": visit.attempt if running or stays else 0,
                 "b_previous": visit.previous_id,
@@ -323,6 +328,8 @@ _MOVE = Statement(
         state=bindparam("b_state"),
         task=bindparam("b_task"),
         task_type=bindparam("b_type"),
+        queue=bindparam("b_queue"),
+        priority=bindparam("b_priority"),
         iteration=bindparam("b_iteration"),
         attempt=bindparam("b_attempt"),
         previous_id=bindparam("b_previous"),

@@ -48,8 +48,9 @@ def _tell_parents(connection: Connection, books: Books) -> None:
     for flow_run_id, book in books.runs.items():
         row, result = books.locked.get(flow_run_id), book.results[-1]
         if row is not None and row.parent_task_run_id is not None and result.ended is not None:
-            lease_now = book.step.lease_now
-            result.ready += wake_visit(connection, row.parent_task_run_id, lease_now)
+            woken = wake_visit(connection, row.parent_task_run_id, book.step.lease_now)
+            for branch_id, queue in woken.items():
+                result.ring_for(branch_id, queue)
 
 
 def _numbers(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.ids import BranchId, FlowRunId, TaskRunId
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.parents import wake_parents
@@ -41,6 +42,8 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    start_queue: str = DEFAULT_QUEUE
+    start_priority: int = 0
     parent: "ParentVisit | None" = None
     """Of a sub-flow's run."""
 
@@ -159,7 +162,8 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "state": BranchState.READY.value,
         "task": item.start_task,
         "task_type": item.start_type,
-        "queue": "default",
+        "queue": item.start_queue,
+        "priority": item.start_priority,
         "iteration": 1,
         "attempt": 0,
         "tracked": False,
@@ -206,6 +210,7 @@ _INSERT_BRANCH = Statement(
         "task",
         "task_type",
         "queue",
+        "priority",
         "iteration",
         "attempt",
         "tracked",

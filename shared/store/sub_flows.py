@@ -29,9 +29,9 @@ def begin_sub_flows(connection: Connection, books: Books, steps: Sequence[Step])
     if not waiting:
         return
     created = create_runs(connection, [new_run for _, new_run in waiting])
-    for (step, _), made in zip(waiting, created, strict=True):
+    for (step, begun), made in zip(waiting, created, strict=True):
         if made.branch_id is not None:
-            books.results[step.branch_id].ready.append(made.branch_id)
+            books.results[step.branch_id].ring_for(made.branch_id, begun.start_queue)
 
 
 def cancel_abandoned(connection: Connection, at: datetime) -> list[FlowRunId]:

@@ -29,6 +29,15 @@ def upgrade() -> None:
     ):
         op.add_column("flow_run", column)
     op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    # In the order in which a pool's workers claim.
+    op.drop_index("branch_ready", "branch")
+    op.create_index(
+        "branch_ready",
+        "branch",
+        ["queue", sa.text("priority DESC"), "ready_at"],
+        sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
+    )
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
