@@ -20,6 +20,7 @@ from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
 from shared.store.freeing import rescue_branches
+from shared.store.undoing import Begun
 from shared.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +52,10 @@ class Report:
     rescued: list[BranchId] = field(default_factory=list)
     woken: list[BranchId] = field(default_factory=list)
     failed: list[FlowRunId] = field(default_factory=list)
+    stopped: list[FlowRunId] = field(default_factory=list)
+    """Runs that would have failed, and undo first what they did."""
+    begun: list[BranchId] = field(default_factory=list)
+    """The branches that do it."""
     pruned: int = 0
 
 
@@ -69,8 +74,10 @@ def _look_around(connection: Connection, item: Round) -> Report:
     if report.lost:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
-    report.failed = upkeep.give_up(connection, settings.max_losses)
-    report.failed += upkeep.fail_overdue(connection)
+    begun = Begun(item.lease_now)
+    report.failed = upkeep.give_up(connection, settings.max_losses, begun)
+    report.failed += upkeep.fail_overdue(connection, begun)
+    report.stopped, report.begun = begun.runs, begun.ready
     report.woken = upkeep.wake_due(connection, item.lease_now)
     if item.prunes:
         now = datetime.now(UTC)
@@ -127,9 +134,9 @@ class Leader:
         self._is_leading = report.is_leading
         if report.lost:
             _log.warning("workers_lost", workers=report.lost, branches=len(report.rescued))
-        ready = report.rescued + report.woken
+        ready = report.rescued + report.woken + report.begun
         if ready:
             self._ringer.ring(ready, chunks=self.peers)
         self._publisher.run_ended(report.failed)
-        self._publisher.cancelled(report.failed)
+        self._publisher.cancelled(report.failed + report.stopped)
         return report

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from shared.decider import Head, JoinCount
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
@@ -43,6 +43,8 @@ class RunBooks:
     """The step that ends the run as completed, whatever still runs."""
     unmet: str | None = None
     """The join that too few can reach any more, which ends the run."""
+    ends: bool = False
+    """Whether its ending is over by these steps."""
     results: list[Recorded] = field(default_factory=list)
 
 
@@ -61,6 +63,7 @@ class Books:
         self.now = datetime.now(UTC)
         self.locked = locked
         self._finished: list[dict[str, object]] = []
+        self._finished_in_order: list[dict[str, object]] = []
         self._suspended: list[dict[str, object]] = []
         self._begun: list[dict[str, object]] = []
         self._moved: list[dict[str, object]] = []
@@ -81,16 +84,20 @@ class Books:
         self._lines.extend(step.logs)
         if step.kind not in ("suspended", "mapped"):
             success = step.kind in ("success", "finish")
-            self._finished.append(
-                {
-                    "t_id": step.visit.task_run_id,
-                    "t_status": (TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED).value,
-                    "t_reason": step.reason,
-                    "t_data": step.data,
-                    "t_error": step.error,
-                    "t_at": self.now,
-                }
-            )
+            row: dict[str, object] = {
+                "t_id": step.visit.task_run_id,
+                "t_status": (TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED).value,
+                "t_reason": step.reason,
+                "t_data": step.data,
+                "t_error": step.error,
+                "t_at": self.now,
+            }
+            run = self.locked.get(step.flow_run_id) if step.flow.undoing else None
+            if run is None:
+                self._finished.append(row)
+            else:
+                # Whatever follows from it is counted from here on, before it can end.
+                self._finished_in_order.append({**row, "t_position": run.task_runs})
 
     # What a step comes to, one method a way.
 
@@ -185,6 +192,30 @@ class Books:
             if len(self._new_branches) >= _ROWS_KEPT:
                 self._write(INSERT_BRANCH, self._new_branches)
 
+    def turn_to(
+        self, step: Step, task: str, *, path: str, iteration: int, previous_id: TaskRunId | None
+    ) -> None:
+        """Move the branch of an ending on to ``task``, which no condition leads to."""
+        state = self._state_at(step, Head(task, waits=False), may_begin=True)
+        begins = state is BranchState.RUNNING
+        visit = step.visit._replace(
+            path=path,
+            task=task,
+            task_type=step.flow.tasks[task].task_type,
+            iteration=iteration,
+            attempt=1,
+            task_run_id=TaskRunId(new_id()) if begins else _NO_TASK_RUN,
+            previous_id=previous_id,
+            failed_attempts=0,
+            resumed=False,
+            signal=None,
+        )
+        self._move(step, state, visit)
+        if begins:
+            self.begin(step, visit)
+        else:
+            self.results[step.branch_id].ready.append(visit.branch_id)
+
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
@@ -276,6 +307,7 @@ class Books:
         """Write every row gathered so far."""
         for statement, rows in (
             (_FINISH, self._finished),
+            (_FINISH_IN_ORDER, self._finished_in_order),
             (_SUSPEND, self._suspended),
             (_MOVE, self._moved),
             (INSERT_BRANCH, self._new_branches),
@@ -297,16 +329,24 @@ _ROWS_KEPT = 1_000
 """New branches gathered before they are written: a wide fork shall not cost its width in memory."""
 
 
+_RESULT: dict[str, BindParameter[object]] = {
+    "status": bindparam("t_status"),
+    "reason": bindparam("t_reason"),
+    "data": bindparam("t_data"),
+    "error": bindparam("t_error"),
+    "finished_at": bindparam("t_at"),
+}
+
 _FINISH = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
-    .values(
-        status=bindparam("t_status"),
-        reason=bindparam("t_reason"),
-        data=bindparam("t_data"),
-        error=bindparam("t_error"),
-        finished_at=bindparam("t_at"),
-    )
+    .values(**_RESULT)
+)
+
+_FINISH_IN_ORDER = Statement(
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(**_RESULT, position=bindparam("t_position"))
 )
 
 _SUSPEND = Statement(

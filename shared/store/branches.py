@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import NO_INDEX, Branch, FlowRun, TaskRun
+from shared.paths import is_ending
 from shared.statements import Row, Statement
 from shared.status import BranchState, TaskRunStatus
 
@@ -45,6 +46,11 @@ class Visit(NamedTuple):
     items_failed: int = 0
     signal: str | None = None
     """The signal that it waited for."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it belongs to the ending of its run."""
+        return is_ending(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from shared.store.books import Books, RunBooks
 from shared.store.outputs import render_output
 from shared.store.runs import fail_run, stop_branches
 from shared.store.step import Step
+from shared.store.undoing import Begun, begin_ending, conclude_ending
+from shared.undoing import Ending
 
 runs = FlowRun.__table__
 
@@ -24,6 +26,10 @@ def close_runs(connection: Connection, books: Books) -> None:
     for flow_run_id, book in sorted(books.runs.items()):
         row = books.locked.get(flow_run_id)
         if row is None:
+            continue
+        if book.step.is_ending:
+            if book.ends:
+                book.results[-1].ended = conclude_ending(connection, flow_run_id, books.now)
             continue
         visits = row.task_runs + book.visits
         limit = book.step.flow.definition.max_task_runs
@@ -52,25 +58,46 @@ def _numbers(
         _take_back(book)
         active = 0
     over = active == 0
-    output = None
+    output, outcome = None, Outcome.SUCCESS
     if over:
         try:
             output = _output(connection, books, row.id, book)
         except ExpressionError as error:
             _break_off(connection, books, row.id, book, error)
             return None
-        book.results[-1].ended = RunStatus.COMPLETED
         book.results[-1].stops_others = book.finish is not None
+        outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
+        if book.step.flow.undoing is not None:
+            ending = Ending(RunStatus.COMPLETED, outcome)
+            if _begin_ending(connection, row.id, book, ending, output):
+                return None
+        book.results[-1].ended = RunStatus.COMPLETED
     return {
         "r_id": row.id,
         "r_active": active,
         "r_failed": failed,
         "r_visits": visits,
         "r_status": (RunStatus.COMPLETED if over else RunStatus.RUNNING).value,
-        "r_outcome": (Outcome.FAILURE if failed else Outcome.SUCCESS).value if over else None,
+        "r_outcome": outcome.value if over else None,
         "r_output": output,
         "r_at": books.now if over else None,
     }
+
+
+def _begin_ending(
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    book: RunBooks,
+    ending: Ending,
+    output: bytes | None,
+) -> bool:
+    """Let a run of which no branch is open undo what it did, where there is something to do."""
+    undoing, ready_at = book.step.flow.undoing, book.step.lease_now
+    assert undoing is not None
+    begun = begin_ending(connection, flow_run_id, undoing, ending, ready_at, output=output)
+    if begun is not None:
+        book.results[-1].ready.append(begun)
+    return begun is not None
 
 
 def _output(
@@ -133,9 +160,12 @@ def _end_failed(
     error: bytes,
     reason: str,
 ) -> None:
-    fail_run(connection, flow_run_id, error, reason, books.now)
+    begun = Begun(book.step.lease_now)
+    undoing = book.step.flow.undoing
+    is_final = fail_run(connection, flow_run_id, error, reason, books.now, undoing, begun)
     _take_back(book)
-    book.results[-1].ended = RunStatus.FAILED
+    book.results[-1].ready += begun.ready
+    book.results[-1].ended = RunStatus.FAILED if is_final else None
     book.results[-1].stops_others = True
 
 

@@ -246,7 +246,7 @@ def new_run(flow: Flow = SINGLE, **changes: object) -> NewRun:
         "flow_id": flow.definition.id,
         "name": "",
         "definition_hash": flow.hash,
-        "definition_json": flow.definition.model_dump_json().encode(),
+        "definition_json": flow.definition.model_dump_json(by_alias=True).encode(),
         "input_json": b'{"x":1}',
         "tags_json": b"[]",
         "start_task": flow.definition.start_task,
