@@ -219,7 +219,8 @@ class Runner:
         before = None
         for visit in started:
             here = self._branches.get(visit.branch_id)
-            if visit.joined_by is not None or visit.resumed:
+            begins_ending = visit.is_ending and here is not branch
+            if visit.joined_by is not None or visit.resumed or begins_ending:
                 memory = Memory(is_complete=False)
             elif visit.branch_id == branch.visit.branch_id:
                 memory = branch.memory

@@ -5,13 +5,14 @@ follows; what failed is noted for how the run will have ended.
 """
 
 import orjson
+from sqlalchemy import Connection
 
-from shared.ids import TaskRunId
+from shared.ids import FlowRunId, TaskRunId
 from shared.store.books import Books
-from shared.store.compensations import take_next
+from shared.store.compensations import Following, take_next
 from shared.store.step import Step
-from shared.store.undoing import note_failure, rename_branch
-from shared.undoing import without_result
+from shared.store.undoing import Begun, note_failure, rename_branch
+from shared.undoing import Undoing, without_result
 
 
 def go_on(books: Books, step: Step) -> None:
@@ -29,10 +30,18 @@ def go_on(books: Books, step: Step) -> None:
         books.runs[step.flow_run_id].ends = True
         return
     rename_branch(connection, step.branch_id, undoing, following)
-    books.turn_to(
-        step,
-        following.task,
-        path=following.path,
-        iteration=following.iteration,
-        previous_id=following.undoes,
-    )
+    books.go_on_ending(step, following)
+
+
+class BegunHere(Begun):
+    """The ending of one run that its last step begins, in place where that worker can."""
+
+    def __init__(self, books: Books, step: Step) -> None:
+        super().__init__(step.lease_now)
+        self._books, self._step = books, step
+
+    def start(
+        self, connection: Connection, flow_run_id: FlowRunId, undoing: Undoing, first: Following
+    ) -> None:
+        """Add the branch of the ending to what the step writes."""
+        self._books.begin_ending(self._step, first)

@@ -9,10 +9,11 @@ from shared.models import FlowRun
 from shared.statements import Row, Statement
 from shared.status import Outcome, Reason, RunStatus
 from shared.store.books import Books, RunBooks
+from shared.store.ending_steps import BegunHere
 from shared.store.outputs import render_output
 from shared.store.runs import fail_run, stop_branches
 from shared.store.step import Step
-from shared.store.undoing import Begun, begin_ending, conclude_ending
+from shared.store.undoing import conclude_ending, write_ending
 from shared.undoing import Ending
 
 runs = FlowRun.__table__
@@ -45,6 +46,8 @@ def close_runs(connection: Connection, books: Books) -> None:
                 changed.append(numbers)
     if changed:
         _COUNT.write(connection, changed)
+    if books.begins_endings:
+        books.flush()
 
 
 def _numbers(
@@ -69,7 +72,7 @@ def _numbers(
         outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
         if book.step.flow.undoing is not None:
             ending = Ending(RunStatus.COMPLETED, outcome)
-            if _begin_ending(connection, row.id, book, ending, output):
+            if _begin_ending(connection, books, book, ending, output):
                 return None
         book.results[-1].ended = RunStatus.COMPLETED
     return {
@@ -85,19 +88,15 @@ def _numbers(
 
 
 def _begin_ending(
-    connection: Connection,
-    flow_run_id: FlowRunId,
-    book: RunBooks,
-    ending: Ending,
-    output: bytes | None,
+    connection: Connection, books: Books, book: RunBooks, ending: Ending, output: bytes | None
 ) -> bool:
     """Let a run of which no branch is open undo what it did, where there is something to do."""
-    undoing, ready_at = book.step.flow.undoing, book.step.lease_now
+    step, undoing = book.step, book.step.flow.undoing
     assert undoing is not None
-    begun = begin_ending(connection, flow_run_id, undoing, ending, ready_at, output=output)
-    if begun is not None:
-        book.results[-1].ready.append(begun)
-    return begun is not None
+    first = write_ending(connection, step.flow_run_id, undoing, ending, output)
+    if first is not None:
+        books.begin_ending(step, first)
+    return first is not None
 
 
 def _output(
@@ -160,11 +159,9 @@ def _end_failed(
     error: bytes,
     reason: str,
 ) -> None:
-    begun = Begun(book.step.lease_now)
-    undoing = book.step.flow.undoing
-    is_final = fail_run(connection, flow_run_id, error, reason, books.now, undoing, begun)
     _take_back(book)
-    book.results[-1].ready += begun.ready
+    begun, undoing = BegunHere(books, book.step), book.step.flow.undoing
+    is_final = fail_run(connection, flow_run_id, error, reason, books.now, undoing, begun)
     book.results[-1].ended = RunStatus.FAILED if is_final else None
     book.results[-1].stops_others = True
 

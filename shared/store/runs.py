@@ -237,14 +237,8 @@ def _cancel(connection: Connection, item: Cancel, standing: Standing) -> CancelR
     if standing.is_ending:
         return "ending"
     stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
-    is_final = Begun(item.ready_at).conclude(
-        connection,
-        item.flow_run_id,
-        standing.undoing,
-        Ending(RunStatus.CANCELLED),
-        item.at,
-        item.branch_id,
-    )
+    begun, ending = Begun(item.ready_at, item.branch_id), Ending(RunStatus.CANCELLED)
+    is_final = begun.conclude(connection, item.flow_run_id, standing.undoing, ending, item.at)
     return "cancelled" if is_final else "cancelling"
 
 

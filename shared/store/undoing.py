@@ -32,10 +32,12 @@ task_runs = TaskRun.__table__
 
 @dataclass(slots=True)
 class Begun:
-    """The endings that a transaction began."""
+    """The endings that a transaction begins, each by a branch that is ready for anybody."""
 
     ready_at: float
-    """Lease time at which their branches are ready."""
+    """Lease time."""
+    branch_id: BranchId | None = None
+    """What that branch is to be called, where somebody will ring for it by that."""
     runs: list[FlowRunId] = field(default_factory=list)
     ready: list[BranchId] = field(default_factory=list)
     """Their branches, to ring for."""
@@ -47,22 +49,36 @@ class Begun:
         undoing: Undoing | None,
         ending: Ending,
         at: datetime,
-        branch_id: BranchId | None = None,
     ) -> bool:
-        """End a locked run whose branches are over or stopped; whether that is final.
+        """End a locked run whose branches are stopped; whether that is final.
 
         It is not where something is to be undone, or to run last: then that begins.
         """
         if undoing is not None:
-            begun = begin_ending(
-                connection, flow_run_id, undoing, ending, self.ready_at, branch_id=branch_id
-            )
-            if begun is not None:
+            first = write_ending(connection, flow_run_id, undoing, ending)
+            if first is not None:
                 self.runs.append(flow_run_id)
-                self.ready.append(begun)
+                self.start(connection, flow_run_id, undoing, first)
                 return False
         write_final(connection, flow_run_id, ending, at)
         return True
+
+    def start(
+        self, connection: Connection, flow_run_id: FlowRunId, undoing: Undoing, first: Following
+    ) -> None:
+        """Add the branch of an ending."""
+        branch_id = self.branch_id or BranchId(new_id())
+        connection.execute(
+            branches.insert(),
+            {
+                "id": branch_id,
+                "flow_run_id": flow_run_id,
+                "state": BranchState.READY,
+                "ready_at": self.ready_at,
+                **_place(undoing, first),
+            },
+        )
+        self.ready.append(branch_id)
 
 
 class Standing(NamedTuple):
@@ -90,46 +106,25 @@ def _read_undoing(content: bytes) -> Undoing | None:
     return read_undoing(FlowDefinition.model_validate_json(content))
 
 
-def begin_ending(
+def write_ending(
     connection: Connection,
     flow_run_id: FlowRunId,
     undoing: Undoing,
     ending: Ending,
-    ready_at: float,
-    *,
     output: bytes | None = None,
-    branch_id: BranchId | None = None,
-) -> BranchId | None:
-    """Begin the ending of a locked run that has no open branch left; the branch that does it.
-
-    None where there is nothing to do: nothing is written then.
-    """
+) -> Following | None:
+    """Write down how a locked run that has no open branch will have ended, and what it does
+    before; the first of it. None where there is nothing: then nothing is written."""
     planned = write_plan(connection, flow_run_id, undoing) if ending.undoes else 0
-    following = take_next(connection, flow_run_id, undoing, None)
-    if following is None:
-        return None
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == flow_run_id)
-        .values(
-            ending=replace(ending, planned=planned).to_json(),
-            output=output,
-            deadline=None,
-            active=1,
+    first = take_next(connection, flow_run_id, undoing, None)
+    if first is not None:
+        stored = replace(ending, planned=planned).to_json()
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == flow_run_id)
+            .values(ending=stored, output=output, deadline=None, active=1)
         )
-    )
-    branch_id = branch_id or BranchId(new_id())
-    connection.execute(
-        branches.insert(),
-        {
-            "id": branch_id,
-            "flow_run_id": flow_run_id,
-            "state": BranchState.READY,
-            "ready_at": ready_at,
-            **_place(undoing, following),
-        },
-    )
-    return branch_id
+    return first
 
 
 def note_failure(
