@@ -74,7 +74,13 @@ _TASK_RUN = (
     task_runs.c.finished_at,
 )
 
-_RUN = select(*_SUMMARY, runs.c.input, runs.c.output, definitions.c.content.label("definition"))
+_RUN = select(
+    *_SUMMARY,
+    runs.c.input,
+    runs.c.output,
+    runs.c.ending,
+    definitions.c.content.label("definition"),
+)
 _RUN = _RUN.join_from(
     runs, definitions, definitions.c.hash == runs.c.definition_hash, isouter=True
 ).where(runs.c.id == bindparam("run"))
@@ -93,7 +99,9 @@ _LAST_LOG_LINES = (
     .limit(bindparam("limit"))
 )
 
-_STATUS = select(runs.c.status, runs.c.finished_at).where(runs.c.id == bindparam("run"))
+_STATUS = select(runs.c.status, runs.c.finished_at, runs.c.ending).where(
+    runs.c.id == bindparam("run")
+)
 
 _CHANGES = select(
     func.count(),

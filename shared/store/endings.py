@@ -32,28 +32,38 @@ def close_runs(connection: Connection, books: Books) -> None:
             if book.ends:
                 book.results[-1].ended = conclude_ending(connection, flow_run_id, books.now)
             continue
-        visits = row.task_runs + book.visits
-        limit = book.step.flow.definition.max_task_runs
-        if book.error is not None:
-            _fail(connection, books, flow_run_id, book, book.error)
-        elif book.unmet is not None:
-            _fail_unmet(connection, books, flow_run_id, book, book.unmet)
-        elif book.finish is None and book.step.flow.is_counted and visits > limit:
-            _pass_limit(connection, books, flow_run_id, book, limit)
-        else:
-            numbers = _numbers(connection, books, row, book, visits)
-            if numbers is not None:
-                changed.append(numbers)
+        numbers = _close(connection, books, row, book)
+        if numbers is not None:
+            changed.append(numbers)
     if changed:
         _COUNT.write(connection, changed)
     if books.begins_endings:
         books.flush()
 
 
+def _close(
+    connection: Connection, books: Books, row: Row, book: RunBooks
+) -> dict[str, object] | None:
+    """What is written to the run; None where it ended in another way than by its branches."""
+    flow_run_id = row.id
+    visits = row.task_runs + book.visits
+    limit = book.step.flow.definition.max_task_runs
+    if book.error is not None:
+        _fail(connection, books, flow_run_id, book, book.error)
+    elif book.unmet is not None:
+        _fail_unmet(connection, books, flow_run_id, book, book.unmet)
+    elif book.finish is None and book.step.flow.is_counted and visits > limit:
+        _pass_limit(connection, books, flow_run_id, book, limit)
+    else:
+        return _numbers(connection, books, row, book, visits)
+    return None
+
+
 def _numbers(
     connection: Connection, books: Books, row: Row, book: RunBooks, visits: int
 ) -> dict[str, object] | None:
-    """What is written to the run; None where it ended in another way than by its branches."""
+    """The numbers of a run, and how it ended where its branches are over; None where that has
+    another consequence."""
     active, failed = row.active + book.active, row.failed + book.failed
     if book.finish is not None:
         # Those that still run are no longer asked.
