@@ -286,6 +286,22 @@ class Join(_Table, table=True):
     """1 where it went on early and others can still come."""
 
 
+class Compensation(_Table, table=True):
+    """What a run in its ending has still to undo. Rows go when their turn has come."""
+
+    __tablename__ = "compensation"
+
+    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    position: int = Field(primary_key=True)
+    """The lowest is next."""
+    task: str
+    """The task that undoes."""
+    undoes: str = Field(sa_type=_id())
+    """The task run that it undoes."""
+    path: str
+    """What its branch is called meanwhile."""
+
+
 class TaskRun(_Table, table=True):
     """One attempt at one visit of a task."""
 
@@ -324,6 +340,10 @@ class TaskRun(_Table, table=True):
     worker_id: str | None = Field(default=None, sa_type=_id())
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    position: int | None = None
+    """Its place among the results of its run, where they may have to be undone in reverse: no
+    clock of a host tells that for sure. Of two of which one followed from the other, the later
+    one has the higher."""
 
 
 class SignalRow(_Table, table=True):

@@ -24,6 +24,7 @@ from shared.store.branches import queues_of
 from shared.store.freeing import free_stray, rescue_branches
 from shared.store.parents import wake_parents
 from shared.store.sub_flows import cancel_abandoned
+from shared.store.undoing import Begun
 from shared.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +60,10 @@ class Report:
     failed: list[FlowRunId] = field(default_factory=list)
     cancelled: list[FlowRunId] = field(default_factory=list)
     """Runs of sub-flows that nobody waits for any more."""
+    stopped: list[FlowRunId] = field(default_factory=list)
+    """Runs that would have failed, and undo first what they did."""
+    begun: list[BranchId] = field(default_factory=list)
+    """The branches that do it."""
     pruned: int = 0
     queues: dict[BranchId, str] = field(default_factory=dict)
     """Of the rescued and woken branches those that do not wait in the default queue."""
@@ -82,12 +87,16 @@ def _look_around(connection: Connection, item: Round) -> Report:
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
     stray = free_stray(connection, item.lease_now)
     report.rescued += [r.branch_id for r in stray if r.losses < settings.max_losses]
-    report.failed = upkeep.give_up(connection, settings.max_losses)
-    report.failed += upkeep.fail_overdue(connection)
+    begun = Begun(item.lease_now)
+    report.failed = upkeep.give_up(connection, settings.max_losses, begun)
+    report.failed += upkeep.fail_overdue(connection, begun)
+    report.stopped, report.begun = begun.runs, begun.ready
     report.woken = upkeep.wake_due(connection, item.lease_now)
     report.woken += wake_parents(connection, report.failed, item.lease_now)
-    report.cancelled = cancel_abandoned(connection, datetime.now(UTC))
-    report.queues = queues_of(connection, report.rescued + report.woken)
+    abandoned = cancel_abandoned(connection, datetime.now(UTC))
+    report.cancelled = abandoned.cancelled
+    report.stopped += abandoned.ending
+    report.queues = queues_of(connection, report.rescued + report.woken + report.begun)
     if item.prunes:
         now = datetime.now(UTC)
         workers.forget_workers(connection, now - _KEEP_WORKERS)
@@ -155,12 +164,12 @@ class Leader:
         self._is_leading = report.is_leading
         if report.lost:
             _log.warning("workers_lost", workers=report.lost, branches=len(report.rescued))
-        ready = report.rescued + report.woken
+        ready = report.rescued + report.woken + report.begun
         if ready:
             self._ringer.ring(ready, chunks=self.peers, queues=report.queues)
         ended = report.failed + report.cancelled
         self._publisher.run_ended(ended)
-        self._publisher.cancelled(ended)
+        self._publisher.cancelled(ended + report.stopped)
         return report
 
     def _notice_gap(self, now: float) -> None:

@@ -124,7 +124,7 @@ class Runner:
         for item in claimed:
             visit = item.visit
             # Nothing was before the first visit of a run; everything else must be looked up.
-            fresh = visit.previous_id is None and visit.joined_by is None
+            fresh = visit.previous_id is None and visit.joined_by is None and not visit.is_ending
             memory = Memory(is_complete=fresh)
             self._run(RunningBranch(visit, item.run, None, memory, is_suspect=suspects))
 
@@ -141,9 +141,10 @@ class Runner:
                 branch.task.cancel()
 
     def drop_runs(self, flow_run_ids: Collection[str]) -> None:
-        """Stop the branches of cancelled runs."""
+        """Stop the branches of cancelled runs; not what undoes what they did."""
         wanted = set(flow_run_ids)
-        self.drop([i for i, b in self._branches.items() if b.visit.flow_run_id in wanted])
+        stopped = [b.visit for b in self._branches.values() if b.visit.flow_run_id in wanted]
+        self.drop([visit.branch_id for visit in stopped if not visit.is_ending])
 
     def drop_all(self) -> None:
         """Stop everything: this worker was declared lost."""
@@ -214,9 +215,9 @@ class Runner:
         self._acquit(branch)
         if recorded.ended is not None:
             self._publisher.run_ended([visit.flow_run_id])
-            if recorded.stops_others:
-                # Its other branches, here and elsewhere, are no longer anybody's.
-                self._publisher.cancelled([visit.flow_run_id])
+        if recorded.stops_others:
+            # Its other branches, here and elsewhere, are no longer anybody's.
+            self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
             self._ringer.ring(recorded.ready, chunks=self.peers, queues=recorded.queues)
         if judgement.targets is not None:
@@ -229,7 +230,8 @@ class Runner:
         before = None
         for visit in started:
             here = self._branches.get(visit.branch_id)
-            if visit.joined_by is not None or visit.resumed:
+            begins_ending = visit.is_ending and here is not branch
+            if visit.joined_by is not None or visit.resumed or begins_ending:
                 memory = Memory(is_complete=False)
             elif visit.branch_id == branch.visit.branch_id:
                 memory = branch.memory

@@ -18,6 +18,7 @@ from sqlalchemy import (
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import NO_INDEX, Branch, FlowRun, TaskRun
+from shared.paths import is_ending
 from shared.pools import DEFAULT_QUEUE, EVERY_QUEUE
 from shared.statements import Row, Statement
 from shared.status import BranchState, TaskRunStatus
@@ -55,6 +56,11 @@ class Visit(NamedTuple):
     items_failed: int = 0
     signal: str | None = None
     """The signal that it waited for."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it belongs to the ending of its run."""
+        return is_ending(self.path)
 
 
 @dataclass(frozen=True, slots=True)

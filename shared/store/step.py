@@ -86,6 +86,11 @@ class Step:
         return self.visit.parent_id is not None and self.kind in _OUTCOMES
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it was made in the ending of its run."""
+        return self.flow.undoing is not None and self.visit.is_ending
+
+    @property
     def outcome(self) -> Outcome | None:
         """What the visit came to, where it is over."""
         return _OUTCOMES.get(self.kind)

@@ -59,3 +59,25 @@ def poison(kind: str = "kill_worker") -> Json:
         "tasks": [{"name": "kill", "type": kind}],
         "conditions": [],
     }
+
+
+def saga(seconds: float = 0.0) -> Json:
+    """Two tasks that are undone, each for ``seconds``, because the third one breaks; and a last
+    one."""
+    return {
+        "id": "saga",
+        "start_task": "book",
+        "tasks": [
+            {"name": "book", "type": "mark", "compensate": "unbook"},
+            {"name": "pay", "type": "mark", "compensate": "refund"},
+            {"name": "ship", "type": "fail"},
+            {"name": "refund", "type": "mark", "params": {"seconds": seconds}},
+            {"name": "unbook", "type": "mark", "params": {"seconds": seconds}},
+            {"name": "tidy", "type": "mark"},
+        ],
+        "conditions": [
+            {"source_task": "book", "target_task_success": "pay"},
+            {"source_task": "pay", "target_task_success": "ship"},
+        ],
+        "finally": "tidy",
+    }

@@ -81,7 +81,11 @@ class Rig:
 
     async def cancel(self, run_id: FlowRunId) -> str:
         """Cancel a run as the API does."""
-        return await self.engine.writer.call(cancel_runs, Cancel(run_id, datetime.now(UTC)))
+        cancel = Cancel(run_id, datetime.now(UTC), ready_at=self.engine.clock.now())
+        result = await self.engine.writer.call(cancel_runs, cancel)
+        if result == "cancelling":
+            await self.engine.claimer.hand_over([cancel.branch_id])
+        return result
 
     def run(self, run_id: FlowRunId) -> Any:
         """The run's row."""

@@ -53,3 +53,17 @@ def upgrade() -> None:
         sqlite_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
     )
+    _endings()
+
+
+def _endings() -> None:
+    """What the runs in their ending have still to undo, and in which order."""
+    op.add_column("task_run", sa.Column("position", sa.Integer(), nullable=True))
+    op.create_table(
+        "compensation",
+        sa.Column("flow_run_id", _id(), primary_key=True, nullable=False),
+        sa.Column("position", sa.Integer(), primary_key=True, nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("undoes", _id(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+    )
