@@ -138,11 +138,11 @@ class Ending:
     def concluded(self) -> "Ending":
         """What the run came to when all of this is over."""
         if self.failed:
-            return Ending(RunStatus.FAILED, error=self._compensation_failed())
+            return Ending(RunStatus.FAILED, Outcome.FAILURE, error=self._compensation_failed())
         if self.last is None:
             return self
         if self.status is RunStatus.COMPLETED:
-            return Ending(RunStatus.FAILED, error=self._finally_failed(self.last))
+            return Ending(RunStatus.FAILED, Outcome.FAILURE, error=self._finally_failed(self.last))
         return replace(self, error=self.error or self._finally_failed(self.last))
 
     def _compensation_failed(self) -> Told:

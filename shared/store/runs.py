@@ -13,7 +13,7 @@ from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
-from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
 from shared.store.parents import wake_parents
 from shared.store.undoing import Begun, Standing, read_standings
 from shared.undoing import Ending, Undoing
@@ -279,7 +279,7 @@ def fail_run(
     """Stop the branches of a locked, running run and let it end as failed; whether that is
     final, and not the beginning of its ending."""
     stop_branches(connection, flow_run_id, reason, at)
-    ending = Ending(RunStatus.FAILED, error=orjson.loads(error))
+    ending = Ending(RunStatus.FAILED, Outcome.FAILURE, error=orjson.loads(error))
     return begun.conclude(connection, flow_run_id, undoing, ending, at)
 
 

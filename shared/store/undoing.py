@@ -20,7 +20,7 @@ from shared.definition import FlowDefinition
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.statements import Row, Statement
-from shared.status import BranchState, Outcome, RunStatus
+from shared.status import BranchState, RunStatus
 from shared.store.compensations import Following, take_next, write_plan
 from shared.undoing import Ending, Told, Undoing, parse_ending, read_undoing
 
@@ -222,7 +222,7 @@ def write_final(
         .where(runs.c.id == flow_run_id, runs.c.status == RunStatus.RUNNING)
         .values(
             status=ending.status,
-            outcome=Outcome.FAILURE if ending.status is RunStatus.FAILED else ending.outcome,
+            outcome=ending.outcome,
             error=None if ending.error is None else orjson.dumps(ending.error),
             output=output,
             ending=None,

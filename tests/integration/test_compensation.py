@@ -88,7 +88,7 @@ async def test_an_error_undoes_what_succeeded_in_reverse_order(rig: Rig) -> None
     run_id = await rig.submit(_saga(*TWO, BREAKS, others=UNDO))
     run = await rig.ended(run_id)
     error = orjson.loads(run.error)
-    assert (run.status, run.outcome, run.ending) == (RunStatus.FAILED, None, None)
+    assert (run.status, run.outcome, run.ending) == (RunStatus.FAILED, Outcome.FAILURE, None)
     assert (error["task"], error["type"]) == ("breaks", "RuntimeError")
     rows = _ending(rig, run_id)
     assert _told(rows) == [
@@ -245,7 +245,7 @@ async def test_a_compensation_that_fails_does_not_stop_the_others(rig: Rig, wron
     run_id = await rig.submit(_saga(*TWO, FAILS, others=(broken, UNDO[1])))
     run = await rig.ended(run_id)
     error = orjson.loads(run.error)
-    assert (run.status, run.outcome, run.output) == (RunStatus.FAILED, None, None)
+    assert (run.status, run.outcome, run.output) == (RunStatus.FAILED, Outcome.FAILURE, None)
     assert (error["type"], error["task"]) == ("CompensationFailed", "cancel_hotel")
     assert error["message"] == "1 of 2 compensations failed: cancel_hotel (of hotel)"
     assert error["cause"] is None
@@ -268,7 +268,7 @@ async def test_a_failed_compensation_keeps_what_the_run_failed_of(rig: Rig) -> N
 FINAL_STATES: Mapping[str, tuple[Sequence[Task], RunStatus, Outcome | None]] = {
     "success": ((), RunStatus.COMPLETED, Outcome.SUCCESS),
     "failure": ((FAILS,), RunStatus.COMPLETED, Outcome.FAILURE),
-    "error": ((BREAKS,), RunStatus.FAILED, None),
+    "error": ((BREAKS,), RunStatus.FAILED, Outcome.FAILURE),
 }
 
 
@@ -310,7 +310,7 @@ async def test_a_last_task_that_fails_makes_a_good_run_failed(rig: Rig) -> None:
         await rig.submit(_saga(_does("work"), others=[last], **{"finally": "clean_up"}))
     )
     error = orjson.loads(run.error)
-    assert (run.status, run.outcome, run.output) == (RunStatus.FAILED, None, None)
+    assert (run.status, run.outcome, run.output) == (RunStatus.FAILED, Outcome.FAILURE, None)
     assert (error["type"], error["task"]) == ("FinallyFailed", "clean_up")
     assert error["message"] == "the last task failed: RuntimeError: boom"
 

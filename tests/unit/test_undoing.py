@@ -115,7 +115,7 @@ def test_failed_compensations_make_a_run_failed_and_keep_what_it_failed_of() -> 
     stored = parse_ending(ending.to_json())
     assert stored == ending
     over = stored.concluded()
-    assert (over.status, over.outcome) == (RunStatus.FAILED, None)
+    assert (over.status, over.outcome) == (RunStatus.FAILED, Outcome.FAILURE)
     assert over.error is not None
     assert over.error["message"] == (
         "2 of 3 compensations failed: undo (of a), undo (of b); the last task, tidy, failed as well"
