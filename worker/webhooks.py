@@ -155,7 +155,10 @@ class Webhooks:
             return await self._writer.call(look_for_deliveries, look)
         except FlowManagerError as error:
             _log.warning("webhooks_delayed", error=str(error))
-            return Looked((), has_more=False)
+        except Exception:  # noqa: BLE001  # the border of one loop of upkeep
+            # What is only told to others must not end a worker.
+            _log.exception("webhooks_broke_off")
+        return Looked((), has_more=False)
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
