@@ -16,7 +16,17 @@ from api.border import RequestBorder
 from api.openapi import describe
 from api.problems import on_error, on_http_error, on_invalid_parameters
 from api.resources import open_resources
-from api.routes import explain, health, pages, runs, signals, submitting, validation, workers
+from api.routes import (
+    explain,
+    health,
+    pages,
+    runs,
+    signals,
+    submitting,
+    validation,
+    webhooks,
+    workers,
+)
 from shared.errors import FlowManagerError
 from shared.settings import Settings, load_settings
 
@@ -35,6 +45,7 @@ GUARDED_ROUTERS = (
     explain.router,
     signals.router,
     workers.router,
+    webhooks.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no
 rule about paths has to know them."""

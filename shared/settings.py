@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     webhook_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=10)
     """Who is told, separated by commas. A URL may hold a token, so it is never shown. All
     processes need them: whoever starts a run marks it."""
-    webhook_secret: SecretStr | None = None
+    webhook_secret: SecretStr = SecretStr("")
     """Signs what is sent: ``whsec_`` and base64, or any text of 16 bytes or more. Several, with
     blanks between them, while it is changed."""
     webhook_timeout_seconds: float = Field(default=10, gt=0)
@@ -202,8 +202,8 @@ class Settings(BaseSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None:
+    def _webhook_secret(cls, secret: SecretStr) -> SecretStr:
+        if secret:
             signing_keys(secret.get_secret_value())
         return secret
 
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _webhooks_are_signed(self) -> Self:
-        if self.webhook_urls and self.webhook_secret is None:
+        if self.webhook_urls and not self.webhook_secret:
             raise ValueError("webhook_urls need a webhook_secret (FLOW_WEBHOOK_SECRET)")
         return self
 

@@ -92,8 +92,8 @@ class Webhooks:
         self._outbound = outbound
         self._is_leading = is_leading
         self._endpoints = {one.digest: one for one in endpoints_of(settings)}
-        secret = settings.webhook_secret
-        self._keys = () if secret is None else signing_keys(secret.get_secret_value())
+        secret = settings.webhook_secret.get_secret_value()
+        self._keys = signing_keys(secret) if secret else ()
         self._policy = RetryPolicy(
             max_attempts=settings.webhook_max_attempts,
             delay=_FIRST_DELAY_SECONDS,

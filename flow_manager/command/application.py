@@ -13,6 +13,7 @@ from flow_manager.command import (
     installation,
     processes,
     runs,
+    webhooks,
 )
 
 application = typer.Typer(
@@ -61,6 +62,7 @@ application.command("cancel")(runs.cancel)
 application.command("signal")(runs.signal)
 application.command("tasks")(installation.tasks)
 application.command("workers")(installation.workers)
+application.command("webhooks")(webhooks.webhooks)
 _with_settings("doctor", application)(diagnosis.doctor)
 _with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)

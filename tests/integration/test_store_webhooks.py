@@ -15,6 +15,7 @@ from shared.database import create_database, upgrade
 from shared.ids import FlowRunId, new_id
 from shared.models import FlowRun
 from shared.models_webhooks import DeliveryState, WebhookDelivery
+from shared.queries.webhooks import list_deliveries
 from shared.settings import load_settings
 from shared.store.runs import Cancel, cancel_runs
 from shared.store.upkeep import prune_runs
@@ -147,3 +148,15 @@ def test_deliveries_go_with_their_run(store: Store) -> None:
     assert len(store.rows(WebhookDelivery)) == 2
     assert store.do(prune_runs, NOW + timedelta(hours=1)) == 1
     assert store.rows(WebhookDelivery) == []
+
+
+def test_deliveries_are_listed_a_page_at_a_time(store: Store) -> None:
+    _ended(store, 3)
+    _looked(store, _look())
+    with store.database.read() as connection:
+        first = list_deliveries(connection, DeliveryState.PENDING, None, 4)
+        second = list_deliveries(connection, DeliveryState.PENDING, first.next_cursor, 4)
+        dead = list_deliveries(connection, DeliveryState.DEAD, None, 4)
+    ids = [row.id for row in (*first.rows, *second.rows)]
+    assert (len(first.rows), second.next_cursor, dead.rows) == (4, None, [])
+    assert ids == sorted((row.id for row in store.rows(WebhookDelivery)), reverse=True)
