@@ -25,6 +25,7 @@ from api.routes import (
     signals,
     submitting,
     validation,
+    webhooks,
     workers,
 )
 from shared.errors import FlowManagerError
@@ -46,6 +47,7 @@ GUARDED_ROUTERS = (
     explain.router,
     signals.router,
     workers.router,
+    webhooks.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no
 rule about paths has to know them."""

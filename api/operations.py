@@ -298,6 +298,12 @@ STATS = _operation(
     {200: _answer("The figures.", "Stats", examples.STATS)},
     (503,),
 )
+LIST_WEBHOOKS = _operation(
+    "webhooks",
+    "List deliveries of webhooks",
+    {200: _answer("A page of deliveries, the newest first.", "WebhookPage", examples.WEBHOOKS)},
+    (422, 503),
+)
 LIVE = _operation(
     "health",
     "Whether the process answers",

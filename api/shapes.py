@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import FlowDefinition
+from shared.models_webhooks import DeliveryState
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
@@ -289,6 +290,34 @@ class Stats(_Shape):
     duration_ms: Percentiles | None
 
 
+class Webhook(_Shape):
+    """An event for one receiver."""
+
+    webhook_id: str
+    """The event's id, the same for all its receivers."""
+    type: str
+    flow_run_id: str
+    host: str
+    """Of the receiver; its URL, which may hold a token, is not stored."""
+    state: DeliveryState
+    attempts: int
+    status_code: int | None
+    """What the receiver answered last."""
+    error: str | None
+    """Why the last attempt failed."""
+    created_at: datetime
+    next_at: datetime | None
+    """When it is due, while it is pending."""
+    ended_at: datetime | None
+
+
+class WebhookPage(_Shape):
+    """Some deliveries, the newest first."""
+
+    webhooks: list[Webhook]
+    next_cursor: str | None
+
+
 class Alive(_Shape):
     """The process answers."""
 
@@ -397,6 +426,7 @@ SHAPES: tuple[type[BaseModel], ...] = (
     TaskTypeList,
     WorkerList,
     Stats,
+    WebhookPage,
     Alive,
     Ready,
     Problem,

@@ -131,6 +131,12 @@ class FlowRun(_Table, table=True):
         Index("flow_run_by_definition", "definition_hash"),
         Index("flow_run_by_key", "idempotency_key", unique=True),
         Index(
+            "flow_run_to_announce",
+            "finished_at",
+            sqlite_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
+            postgresql_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
+        ),
+        Index(
             "flow_run_of_task_run",
             "parent_task_run_id",
             unique=True,
@@ -168,6 +174,8 @@ class FlowRun(_Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deadline: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it fails if it is not over by then."""
+    to_announce: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """1 while its end has still to be put into the outbox of webhooks."""
     parent_flow_run_id: str | None = Field(default=None, sa_type=_id())
     """Of a sub-flow's run: the run that started it."""
     parent_task_run_id: str | None = Field(default=None, sa_type=_id())

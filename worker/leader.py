@@ -134,6 +134,11 @@ class Leader:
         self._failures = 0
         self.peers = 1
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether it did the last round of upkeep."""
+        return self._is_leading
+
     async def lead_for_ever(self) -> None:
         """Look around twice a sweep."""
         rounds, behind = 0, False

@@ -14,6 +14,7 @@ from flow_manager.command import (
     processes,
     runs,
     stored,
+    webhooks,
 )
 
 application = typer.Typer(
@@ -71,6 +72,7 @@ _definitions.command("delete")(stored.delete)
 application.add_typer(_definitions, name="definitions")
 application.command("tasks")(installation.tasks)
 application.command("workers")(installation.workers)
+application.command("webhooks")(webhooks.webhooks)
 _with_settings("doctor", application)(diagnosis.doctor)
 _with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.database import announces
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.pools import DEFAULT_QUEUE
@@ -76,16 +77,17 @@ class CreatedRun:
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
+    announced = announces(connection)
     results: dict[FlowRunId, CreatedRun] = {}
     plain = [item for item in items if item.idempotency_key is None]
     accepted = list(plain)
     if plain:
-        _INSERT_RUN.write(connection, [_run_row(item) for item in plain])
+        _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
     for item in items:
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
             continue
-        created = _create_by_key(connection, item)
+        created = _create_by_key(connection, item, announced)
         results[item.flow_run_id] = created
         if not created.replayed:
             accepted.append(item)
@@ -112,12 +114,13 @@ def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
         )
 
 
-def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
+def _create_by_key(connection: Connection, item: NewRun, announced: bool) -> CreatedRun:
     statement = _insert(connection, runs).on_conflict_do_nothing(
         index_elements=[runs.c.idempotency_key]
     )
     # Not by the row count: drivers need not know it for an INSERT, and psycopg does not.
-    if connection.execute(statement.returning(runs.c.id), _run_row(item)).first() is not None:
+    row = _run_row(item, announced)
+    if connection.execute(statement.returning(runs.c.id), row).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
     existing = connection.execute(
         select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
@@ -135,13 +138,14 @@ def _insert(connection: Connection, table: object) -> "postgresql.Insert | sqlit
     return dialect.insert(table)  # type: ignore[no-any-return]  # the same for both
 
 
-def _run_row(item: NewRun) -> dict[str, object]:
+def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
     return {
         "id": item.flow_run_id,
         "flow_id": item.flow_id,
         "name": item.name,
         "definition_hash": item.definition_hash,
         "status": RunStatus.RUNNING.value,
+        "to_announce": int(announced),
         "input": item.input_json,
         "tags": item.tags_json,
         "active": 1,
@@ -188,6 +192,7 @@ _INSERT_RUN = Statement(
         "name",
         "definition_hash",
         "status",
+        "to_announce",
         "input",
         "tags",
         "active",

@@ -16,6 +16,7 @@ from shared.models import (
     StoredDefinition,
     TaskRun,
 )
+from shared.models_webhooks import WebhookDelivery
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.runs import fail_run, lock_runs
@@ -145,7 +146,7 @@ def prune_runs(connection: Connection, before: datetime) -> int:
     )
     if not old:
         return 0
-    for table in (LogLine, SignalRow, TaskRun, Branch, Join):
+    for table in (LogLine, SignalRow, WebhookDelivery, TaskRun, Branch, Join):
         column = table.__table__.c.flow_run_id
         connection.execute(delete(table.__table__).where(column.in_(old)))
     connection.execute(delete(runs).where(runs.c.id.in_(old)))

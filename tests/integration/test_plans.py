@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from shared.ids import FlowRunId, TaskRunId, new_id
+from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
@@ -32,6 +33,7 @@ from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
 from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
+from shared.store.webhooks import Look, look_for_deliveries
 from shared.store.workers import beat, held_branches
 from tests.integration.store_rig import (
     DATABASES,
@@ -47,7 +49,7 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
-LARGE = {str(model.__tablename__) for model in OF_A_RUN}
+LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, WebhookDelivery)}
 """The tables that grow with the number of runs."""
 
 
@@ -111,6 +113,9 @@ OFTEN: Mapping[str, Work] = {
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
+    "look for what to tell": lambda f, c: look_for_deliveries(
+        c, [Look({"a": "a.example"}, {"a": 8}, "", NOW, NOW)]
+    ),
     "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
     "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
     "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
@@ -145,6 +150,7 @@ INDEXES = {
     "cancel what nobody waits for": "flow_run_awaited",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
+    "look for what to tell": "flow_run_to_announce",
     "prune": "flow_run_by_finish",
     "the first task runs of a run": "task_run_of_visit",
 }
