@@ -16,12 +16,14 @@ from api.bodies import LARGE_BYTES
 from api.recent import Recent
 from api.refusals import RefusedDefinition
 from api.worker_view import WorkerView
+from shared.definition import FlowDefinition
 from shared.documents import parse_document
-from shared.errors import InvalidDefinition
+from shared.errors import ExpressionError, Finding, InvalidDefinition
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
+from shared.limits import RunLimit, run_limit
 from shared.settings import Settings
 from shared.store.runs import NewRun
 from shared.validation import (
@@ -52,6 +54,8 @@ class PreparedDefinition:
     start_type: str
     input_schema: JsonValue
     timeout_seconds: float | None
+    limited: FlowDefinition | None
+    """The definition of a flow with ``concurrency``; None for others, which need it no more."""
     task_types: frozenset[str]
     """The types under which it was found valid."""
 
@@ -62,6 +66,8 @@ class PreparedRun:
 
     definition: PreparedDefinition
     input_json: bytes
+    limit: RunLimit | None = None
+    """The place that it needs to begin."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
@@ -84,6 +90,7 @@ class PreparedRun:
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
             deadline=None if seconds is None else now + timedelta(seconds=seconds),
+            limit=self.limit,
         )
 
     def _hash(self) -> str:
@@ -160,7 +167,10 @@ class Submissions:
         wrong = check_input(definition.input_schema, submission.input, MAX_FINDINGS)
         if wrong:
             raise InvalidDefinition(wrong)
-        return PreparedRun(definition, orjson.dumps(submission.input))
+        limit = None
+        if definition.limited is not None:
+            limit = _read_limit(definition.limited, submission)
+        return PreparedRun(definition, orjson.dumps(submission.input), limit)
 
     def _split(self, body: bytes) -> Submission:
         settings = self._settings
@@ -178,6 +188,16 @@ class Submissions:
         )
 
 
+def _read_limit(definition: FlowDefinition, submission: Submission) -> RunLimit | None:
+    """What the run needs to begin, by its input."""
+    try:
+        return run_limit(definition, submission.input)
+    except ExpressionError as error:
+        pointer = f"{submission.prefix}/concurrency/key"
+        finding = Finding(pointer, "bad_key", error.message, offset=error.offset)
+        raise InvalidDefinition([finding]) from None
+
+
 def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> PreparedDefinition:
     definition = flow.definition
     return PreparedDefinition(
@@ -190,5 +210,6 @@ def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> Pr
         start_type=flow.tasks[definition.start_task].task_type,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
+        limited=definition if definition.concurrency is not None else None,
         task_types=types,
     )

@@ -5,13 +5,14 @@ workers keep it by the hash of the definition (:class:`FlowCache`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from shared.dataflow import DataFlow, read_data_flow
 from shared.decider import Decider
 from shared.definition import FlowDefinition, TaskDefinition
 from shared.graph import Graph, build_graph
+from shared.limits import Limit, read_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Flow:
     data: DataFlow
     is_counted: bool
     """Whether a run could pass its ``max_task_runs``, so that its task runs must be counted."""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    """The limits of its tasks; most have none."""
 
     @property
     def weight(self) -> int:
@@ -47,6 +50,7 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         is_counted=graph.may_revisit
         or any(task.for_each is not None for task in definition.tasks)
         or _most_attempts(definition) > definition.max_task_runs,
+        limits=read_limits(definition),
     )
 
 

@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from shared.afterwards import finish
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
+from shared.ids import BranchId
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -61,6 +64,10 @@ class Writer:
         """Held to take calls, or to give one up. Not to add one: callers are many and never
         wait for each other, because adding to a deque is atomic."""
         self._closing = False
+        self.on_ready: Callable[[Sequence[BranchId]], None] | None = None
+        """Told, on a caller's loop, of branches that a commit made ready beside what its
+        callers asked for."""
+        self._ready: list[BranchId] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -178,6 +185,8 @@ class Writer:
                 results = function(connection, [call.item for call in members])
                 for call, result in zip(members, results, strict=True):
                     call.result = result
+            ready = finish(connection)
+        self._ready += ready
 
     def _answer(self, calls: list[_Call]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
@@ -189,6 +198,10 @@ class Writer:
             except RuntimeError:
                 # The loop is closed; what was committed is found by whoever comes next.
                 _log.warning("writer_answer_lost", calls=len(members))
+        if self._ready and self.on_ready is not None:
+            with suppress(RuntimeError):
+                calls[0].loop.call_soon_threadsafe(self.on_ready, self._ready)
+        self._ready = []
 
 
 def _resolve(calls: list[_Call]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
@@ -59,6 +60,7 @@ class Engine:
             ringer=self.ringer,
             publisher=publisher,
         )
+        self.writer.on_ready = self._ring
         self.claimer = Claimer(self.runner, self.writer, self.clock, settings)
         self._subscriber = Subscriber(
             redis_url, settings.queue_name, on_cancelled=self.runner.drop_runs
@@ -175,6 +177,9 @@ class Engine:
             await asyncio.to_thread(write)
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
+
+    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
+        self.ringer.ring(branch_ids, chunks=self.runner.peers)
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

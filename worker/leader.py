@@ -21,6 +21,7 @@ from shared.settings import Settings
 from shared.store import upkeep, workers
 from shared.store.freeing import rescue_branches
 from shared.writer import Writer
+from worker.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +102,7 @@ class Leader:
         self._settings = settings
         self._ringer = ringer
         self._publisher = publisher
+        self._turns = Turns(writer)
         self._is_leading = False
         self.peers = 1
 
@@ -113,7 +115,8 @@ class Leader:
             report = await self._round(prunes=prunes)
             behind = report.pruned > 0
             rounds += 1
-            await asyncio.sleep(self._settings.sweep_seconds / _ROUNDS_A_SWEEP)
+            pause = self._settings.sweep_seconds / _ROUNDS_A_SWEEP
+            await (self._turns.call_for(pause) if self._is_leading else asyncio.sleep(pause))
 
     async def _round(self, *, prunes: bool) -> Report:
         item = Round(self._worker_id, self._clock.now(), self._settings, prunes)

@@ -31,6 +31,7 @@ from shared.writer import Writer
 from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
 from worker.judging import Judgement
+from worker.limiting import Places
 from worker.memory import Memories, Memory
 from worker.visits import Visits, stored_result
 
@@ -90,7 +91,9 @@ class Runner:
         self._executor = Executor(registry, settings)
         self.journal = Journal(self._executor.captured, writer, settings)
         """What the attempts log and no record takes along."""
-        self._visits = Visits(self._executor, self.journal, Memories(database), registry, settings)
+        memories = Memories(database)
+        places = Places(writer, memories)
+        self._visits = Visits(self._executor, self.journal, memories, places, registry, settings)
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
@@ -193,7 +196,10 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
-        result, judgement = await self._visits.make(visit, branch.run, flow, branch.memory)
+        made = await self._visits.make(visit, branch.run, flow, branch.memory)
+        if made is None:
+            return None
+        result, judgement = made
         branch.is_recording = True
         recorded = await self._record(branch, flow, result, judgement)
         branch.is_recording = False

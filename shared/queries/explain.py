@@ -24,6 +24,7 @@ from shared.explanation import (
     ForItems,
     ForSignal,
     HeldBack,
+    InLine,
     JoinNotRun,
     Over,
     Place,
@@ -35,6 +36,7 @@ from shared.explanation import (
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.queries.lines import read_lines
 from shared.queries.rows import AnyRow
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
 
@@ -90,6 +92,8 @@ class _Around:
     ahead: Mapping[str, int]
     standing: Sequence[AnyRow]
     books: Mapping[str, AnyRow]
+    lines: Mapping[str, InLine]
+    """Branch -> what it waits for under a limit."""
 
 
 def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
@@ -129,6 +133,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
     """The branches to tell about; those first that others wait for."""
     at_join = and_(
         branches.c.state == BranchState.WAITING,
+        branches.c.task_run_id.is_(None),
         branches.c.wake_at.is_(None),
         branches.c.signal.is_(None),
         branches.c.items_left == 0,
@@ -211,6 +216,7 @@ def _around(
         ahead=_ahead(connection, told),
         standing=standing,
         books={row.task: row for row in books},
+        lines=read_lines(connection, [r for r in told if r.state == BranchState.WAITING], at.now),
     )
 
 
@@ -249,6 +255,9 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
         return _ready(row, place, around)
     if row.state == BranchState.RUNNING:
         return _running(row, place, around)
+    line = around.lines.get(row.id)
+    if line is not None:
+        return line
     seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
     if row.items_left:
         return ForItems(place, row.item_count, row.items_left, row.items_failed)

@@ -1,17 +1,21 @@
 """Runs: create them, and end them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.afterwards import ring_for
 from shared.ids import BranchId, FlowRunId
+from shared.limits import RunLimit
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.admission import Admission, runs_in_use
+from shared.store.places import free_runs, settle
 
 runs = FlowRun.__table__
 branches = Branch.__table__
@@ -40,6 +44,8 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    limit: RunLimit | None = None
+    """Of a flow with ``concurrency``: the place that it needs to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +54,27 @@ class CreatedRun:
 
     flow_run_id: FlowRunId
     branch_id: BranchId | None
-    """The branch to ring for; None for a replay."""
+    """The branch to ring for; None for a replay, and for a run that must wait its turn."""
     replayed: bool = False
     mismatch: bool = False
     """The key was used before, with another body."""
+    refused_for: FlowRunId | None = None
+    """Nothing was stored: this run has the place, and whoever comes meanwhile is refused."""
+    cancelled: tuple[FlowRunId, ...] = ()
+    """Runs that were cancelled for this one."""
 
 
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
     results: dict[FlowRunId, CreatedRun] = {}
-    plain = [item for item in items if item.idempotency_key is None]
+    plain = [item for item in items if item.idempotency_key is None and item.limit is None]
     accepted = list(plain)
     if plain:
         _INSERT_RUN.write(connection, [_run_row(item) for item in plain])
     for item in items:
+        if item.limit is not None:
+            continue
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
             continue
@@ -72,7 +84,75 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
             accepted.append(item)
     if accepted:
         _INSERT_BRANCH.write(connection, [_branch_row(item) for item in accepted])
+    limited = [(item, item.limit) for item in items if item.limit is not None]
+    if limited:
+        results |= _create_limited(connection, limited)
     return [results[item.flow_run_id] for item in items]
+
+
+def _create_limited(
+    connection: Connection, items: Sequence[tuple[NewRun, RunLimit]]
+) -> dict[FlowRunId, CreatedRun]:
+    """Store runs of flows with ``concurrency``, as far as they are not refused."""
+    results: dict[FlowRunId, CreatedRun] = {}
+    patient = [one for one in items if one[1].on_limit != "cancel_running"]
+    admission = Admission(connection, [limit for _, limit in patient])
+    for item, limit in patient:
+        results[item.flow_run_id] = _admit(connection, item, limit, admission)
+    admission.close()
+    for item, limit in items:
+        # One after another: the next may be meant to cancel the one before.
+        if limit.on_limit == "cancel_running":
+            results[item.flow_run_id] = _create_in_place(connection, item, limit)
+    return results
+
+
+def _create_in_place(connection: Connection, item: NewRun, limit: RunLimit) -> CreatedRun:
+    """Store a run for which those that run are cancelled."""
+    cancelled = _make_room(connection, item, limit)
+    admission = Admission(connection, [limit])
+    if admission.refusing(limit) is not None:
+        # Another one has begun at this very moment. Runs are else locked before keys: should that
+        # meet its opposite, the database picks a victim, which is written again.
+        cancelled += _make_room(connection, item, limit)
+        admission = Admission(connection, [limit])
+    created = _admit(connection, item, limit, admission)
+    admission.close()
+    return replace(created, cancelled=cancelled)
+
+
+def _admit(
+    connection: Connection,
+    item: NewRun,
+    limit: RunLimit,
+    admission: Admission,
+) -> CreatedRun:
+    """Store one run with its place; not one that is refused, or was stored before."""
+    replay = _replay(connection, item)
+    if replay is not None:
+        return replay
+    refusing = admission.refusing(limit) if limit.on_limit == "refuse" else None
+    if refusing is not None:
+        return CreatedRun(item.flow_run_id, None, refused_for=refusing)
+    created = _create_by_key(connection, item)
+    if created.replayed:
+        return created
+    begins = admission.enter(item.flow_run_id, item.branch_id, limit)
+    state = BranchState.READY if begins else BranchState.WAITING
+    _INSERT_BRANCH.write(connection, [_branch_row(item) | {"state": state.value}])
+    return CreatedRun(item.flow_run_id, item.branch_id if begins else None)
+
+
+def _make_room(connection: Connection, item: NewRun, limit: RunLimit) -> tuple[FlowRunId, ...]:
+    """Cancel the oldest runs of a key, so that one more may begin."""
+    assert limit.bounds.concurrency is not None
+    if _replay(connection, item) is not None:
+        return ()
+    in_use = runs_in_use(connection, limit)
+    oldest = in_use[: max(0, len(in_use) + 1 - limit.bounds.concurrency)]
+    cancel_runs(connection, [Cancel(flow_run_id, item.created_at) for flow_run_id in oldest])
+    ring_for(connection, settle(connection, [("run", flow_run_id) for flow_run_id in oldest]))
+    return tuple(oldest)
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
@@ -100,9 +180,20 @@ def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
     # Not by the row count: drivers need not know it for an INSERT, and psycopg does not.
     if connection.execute(statement.returning(runs.c.id), _run_row(item)).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
+    replay = _replay(connection, item)
+    assert replay is not None
+    return replay
+
+
+def _replay(connection: Connection, item: NewRun) -> CreatedRun | None:
+    """The run that its idempotency key made before."""
+    if item.idempotency_key is None:
+        return None
     existing = connection.execute(
         select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
-    ).one()
+    ).one_or_none()
+    if existing is None:
+        return None
     return CreatedRun(
         FlowRunId(existing.id),
         None,
@@ -132,6 +223,7 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "request_hash": item.request_hash,
         "created_at": item.created_at,
         "deadline": item.deadline,
+        "concurrency_key": None if item.limit is None else item.limit.key.shown,
     }
 
 
@@ -280,6 +372,7 @@ def stop_branches(
         )
         .values(status=TaskRunStatus.CANCELLED, reason=reason, finished_at=at)
     )
+    free_runs(connection, [flow_run_id])
 
 
 _OPEN = (branches.c.flow_run_id == bindparam("run"), branches.c.state != BranchState.DONE)
