@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -120,12 +120,25 @@ class LimitRig(Rig):
         await wait_until(is_parked, description="the run stands in line")
 
 
+@pytest.fixture(autouse=True)
+def fresh_stays() -> None:
+    """Forget what the tests before did."""
+    limit_tasks.STAYS.clear()
+    limit_tasks.INSIDE.clear()
+    limit_tasks.LEAVE = asyncio.Event()
+
+
 @pytest.fixture
 async def limits(database_url: str, redis_url: str) -> AsyncIterator[LimitRig]:
     """One engine."""
-    async with AsyncExitStack() as stack:
-        _reset()
-        rig = await stack.enter_async_context(open_rig(database_url, redis_url, (MODULE,)))
+    async with restarted(database_url, redis_url) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def restarted(database_url: str, redis_url: str, **settings: Any) -> AsyncIterator[LimitRig]:
+    """An engine for the length of a block."""
+    async with open_rig(database_url, redis_url, (MODULE,), **settings) as rig:
         yield LimitRig([rig])
 
 
@@ -133,15 +146,8 @@ async def limits(database_url: str, redis_url: str) -> AsyncIterator[LimitRig]:
 async def crowd(database_url: str, redis_url: str) -> AsyncIterator[LimitRig]:
     """Three engines on one database."""
     async with AsyncExitStack() as stack:
-        _reset()
         rigs = [
             await stack.enter_async_context(open_rig(database_url, redis_url, (MODULE,)))
             for _ in range(3)
         ]
         yield LimitRig(rigs)
-
-
-def _reset() -> None:
-    limit_tasks.STAYS.clear()
-    limit_tasks.INSIDE.clear()
-    limit_tasks.LEAVE = asyncio.Event()
