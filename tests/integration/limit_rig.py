@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -68,7 +68,7 @@ class LimitRig(Rig):
 
     def new_run(self, flow: Flow, content: bytes, given: Any, **changes: Any) -> NewRun:
         """A run as the API would store it."""
-        start = flow.definition.start_task
+        start, seconds, now = flow.definition.start_task, flow.definition.timeout, datetime.now(UTC)
         values: dict[str, Any] = {
             "flow_run_id": FlowRunId(new_id()),
             "branch_id": BranchId(new_id()),
@@ -80,7 +80,8 @@ class LimitRig(Rig):
             "tags_json": b"[]",
             "start_task": start,
             "start_type": flow.tasks[start].task_type,
-            "created_at": datetime.now(UTC),
+            "created_at": now,
+            "deadline": None if seconds is None else now + timedelta(seconds=seconds),
             "ready_at": self.engine.clock.now(),
             "limit": run_limit(flow.definition, given),
         }
