@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from shared.dataflow import MARK, holds_expression
-from shared.definition import bare_expression
+from shared.definition import TaskLimit, bare_expression
 from shared.errors import InvalidExpression
 from shared.expressions import Reference, TemplateReference, parse_expression, parse_template
 from shared.findings import Findings, quoted
@@ -126,7 +126,9 @@ def _check_limit(
     task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
 ) -> Iterator[Use]:
     limit, key = task.get("limit"), text_of(task.get("limit"), "key")
-    if isinstance(limit, dict) and limit.get("concurrency") is limit.get("rate") is None:
+    is_empty = isinstance(limit, dict) and limit.get("concurrency") is limit.get("rate") is None
+    # What is misspelt is told as such, and once.
+    if is_empty and isinstance(limit, dict) and limit.keys() <= TaskLimit.model_fields.keys():
         message = 'a limit needs "concurrency", "rate" or both'
         findings.error(pointer, "empty_limit", message)
     if key is not None:

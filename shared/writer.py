@@ -28,15 +28,28 @@ from shared.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 BatchFunction = Callable[[Connection, Sequence[T]], Sequence[R]]
 """Writes all items and returns a result for each, in order. Never commits."""
+
+_APART: set[BatchFunction[Any, Any]] = set()
 
 _log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 1_000
 """Items of one transaction: bounds how long others wait for the lock."""
 _DEADLOCK_TRIES = 5
+
+
+def apart(function: F) -> F:
+    """Have the writer give a function's calls a transaction of their own.
+
+    For one that locks more than runs and branches before its end: in one transaction with others
+    it would lock them before their runs.
+    """
+    _APART.add(function)
+    return function
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +159,10 @@ class Writer:
         return live
 
     def _write(self, calls: list[_Call]) -> None:
+        for together in _transactions(calls):
+            self._write_together(together)
+
+    def _write_together(self, calls: list[_Call]) -> None:
         try:
             self._write_group(calls)
         except DatabaseUnavailable as error:
@@ -212,6 +229,18 @@ def _resolve(calls: list[_Call]) -> None:
             call.future.set_exception(call.error)
         else:
             call.future.set_result(call.result)
+
+
+def _transactions(calls: list[_Call]) -> list[list[_Call]]:
+    """Which calls share a transaction: all of them, but for those that stay apart."""
+    if _APART.isdisjoint([call.function for call in calls]):
+        return [calls]
+    others = [call for call in calls if call.function not in _APART]
+    parted: dict[BatchFunction[Any, Any], list[_Call]] = {}
+    for call in calls:
+        if call.function in _APART:
+            parted.setdefault(call.function, []).append(call)
+    return [others, *parted.values()] if others else list(parted.values())
 
 
 def _may_succeed_alone(error: DatabaseUnavailable) -> bool:

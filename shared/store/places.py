@@ -29,6 +29,7 @@ from shared.store.ledger import (
     lock_ledgers,
     open_ledgers,
 )
+from shared.writer import apart
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -49,6 +50,7 @@ class PlaceWish:
     bounds: Bounds
 
 
+@apart
 def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Taken]:
     """Give each visit a place, or park its branch until its turn comes."""
     locked = _LOCK.all(connection, {"ids": sorted(item.visit.branch_id for item in items)})
@@ -60,7 +62,7 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
         known = {row.holder: row for row in _KNOWN.all(connection, {"ids": ids})}
     # Who has a place and has begun asks for nothing more.
     wanted = [key for item in asks if (key := _wanted(item, known.get(item.visit.branch_id)))]
-    ledgers = open_ledgers(connection, wanted) if wanted else {}
+    ledgers = open_ledgers(connection, wanted)
     results: dict[BranchId, Taken] = {}
     for item in asks:
         place = known.get(item.visit.branch_id)

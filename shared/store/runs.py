@@ -16,11 +16,15 @@ from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.admission import Admission, runs_in_use
 from shared.store.places import free_runs, settle
+from shared.writer import apart
 
 runs = FlowRun.__table__
 branches = Branch.__table__
 task_runs = TaskRun.__table__
 definitions = StoredDefinition.__table__
+
+_TRIES = 5
+"""To make room for a run while others begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class CreatedRun:
     """Runs that were cancelled for this one."""
 
 
+@apart
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
@@ -109,15 +114,22 @@ def _create_limited(
 
 def _create_in_place(connection: Connection, item: NewRun, limit: RunLimit) -> CreatedRun:
     """Store a run for which those that run are cancelled."""
-    cancelled = _make_room(connection, item, limit)
-    admission = Admission(connection, [limit])
-    if admission.refusing(limit) is not None:
-        # Another one has begun at this very moment. Runs are else locked before keys: should that
-        # meet its opposite, the database picks a victim, which is written again.
-        cancelled += _make_room(connection, item, limit)
+    cancelled: tuple[FlowRunId, ...] = ()
+    for tries_left in reversed(range(_TRIES)):
+        if _replay(connection, item) is None:
+            cancelled += _make_room(connection, item, limit, cancelled)
+        # Keys are locked after runs: where another run has begun at this very moment, the key is
+        # let go of again before that one is cancelled, too.
+        with_key = connection.begin_nested()
+        ready = settle(connection, [("run", flow_run_id) for flow_run_id in cancelled])
         admission = Admission(connection, [limit])
+        if tries_left == 0 or admission.refusing(limit) is None:
+            break
+        with_key.rollback()
+    ring_for(connection, ready)
     created = _admit(connection, item, limit, admission)
     admission.close()
+    with_key.commit()
     return replace(created, cancelled=cancelled)
 
 
@@ -143,16 +155,17 @@ def _admit(
     return CreatedRun(item.flow_run_id, item.branch_id if begins else None)
 
 
-def _make_room(connection: Connection, item: NewRun, limit: RunLimit) -> tuple[FlowRunId, ...]:
-    """Cancel the oldest runs of a key, so that one more may begin."""
+def _make_room(
+    connection: Connection, item: NewRun, limit: RunLimit, cancelled: Sequence[FlowRunId]
+) -> tuple[FlowRunId, ...]:
+    """Cancel the oldest runs of a key, beside those that were cancelled already, so that one
+    more may begin."""
     assert limit.bounds.concurrency is not None
-    if _replay(connection, item) is not None:
-        return ()
     in_use = runs_in_use(connection, limit)
     oldest = in_use[: max(0, len(in_use) + 1 - limit.bounds.concurrency)]
-    cancel_runs(connection, [Cancel(flow_run_id, item.created_at) for flow_run_id in oldest])
-    ring_for(connection, settle(connection, [("run", flow_run_id) for flow_run_id in oldest]))
-    return tuple(oldest)
+    more = [flow_run_id for flow_run_id in oldest if flow_run_id not in cancelled]
+    cancel_runs(connection, [Cancel(flow_run_id, item.created_at) for flow_run_id in more])
+    return tuple(more)
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
