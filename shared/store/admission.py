@@ -17,9 +17,15 @@ from shared.store.ledger import Arrival, Ledger, Verdict, call_next, open_ledger
 places = LimitPlace.__table__
 
 
-def runs_in_use(connection: Connection, limit: RunLimit) -> list[FlowRunId]:
-    """The runs that have a place under the key, the oldest first. Nothing is locked."""
-    return [FlowRunId(row.holder) for row in _IN_USE.all(connection, {"limiter": limit.key.id})]
+def runs_to_cancel(
+    connection: Connection, limit: RunLimit, cancelled: Sequence[FlowRunId]
+) -> tuple[FlowRunId, ...]:
+    """The oldest runs of a key, beside those that were cancelled already, that must be cancelled
+    so that one more may begin. Nothing is locked."""
+    assert limit.bounds.concurrency is not None
+    in_use = [FlowRunId(row.holder) for row in _IN_USE.all(connection, {"limiter": limit.key.id})]
+    oldest = in_use[: max(0, len(in_use) + 1 - limit.bounds.concurrency)]
+    return tuple(one for one in oldest if one not in cancelled)
 
 
 class Admission:

@@ -14,7 +14,7 @@ from shared.limits import RunLimit
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
-from shared.store.admission import Admission, runs_in_use
+from shared.store.admission import Admission, runs_to_cancel
 from shared.store.places import free_runs, settle
 from shared.writer import apart
 
@@ -117,7 +117,9 @@ def _create_in_place(connection: Connection, item: NewRun, limit: RunLimit) -> C
     cancelled: tuple[FlowRunId, ...] = ()
     for tries_left in reversed(range(_TRIES)):
         if _replay(connection, item) is None:
-            cancelled += _make_room(connection, item, limit, cancelled)
+            oldest = runs_to_cancel(connection, limit, cancelled)
+            cancel_runs(connection, [Cancel(one, item.created_at) for one in oldest])
+            cancelled += oldest
         # Keys are locked after runs: where another run has begun at this very moment, the key is
         # let go of again before that one is cancelled, too.
         with_key = connection.begin_nested()
@@ -153,19 +155,6 @@ def _admit(
     state = BranchState.READY if begins else BranchState.WAITING
     _INSERT_BRANCH.write(connection, [_branch_row(item) | {"state": state.value}])
     return CreatedRun(item.flow_run_id, item.branch_id if begins else None)
-
-
-def _make_room(
-    connection: Connection, item: NewRun, limit: RunLimit, cancelled: Sequence[FlowRunId]
-) -> tuple[FlowRunId, ...]:
-    """Cancel the oldest runs of a key, beside those that were cancelled already, so that one
-    more may begin."""
-    assert limit.bounds.concurrency is not None
-    in_use = runs_in_use(connection, limit)
-    oldest = in_use[: max(0, len(in_use) + 1 - limit.bounds.concurrency)]
-    more = [flow_run_id for flow_run_id in oldest if flow_run_id not in cancelled]
-    cancel_runs(connection, [Cancel(flow_run_id, item.created_at) for flow_run_id in more])
-    return tuple(more)
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:

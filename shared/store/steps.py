@@ -54,16 +54,17 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
 
 
 _REFUSED = Recorded(accepted=False)
+_ENDS_ATTEMPT = frozenset({"success", "failure", "error", "retry", "finish"})
 
 
 def _free_places(connection: Connection, books: Books, steps: Sequence[Step]) -> None:
     """Give back the places of what is over; a visit that sleeps keeps its own."""
     limited = [step for step in steps if step.task in step.flow.limits]
     if limited:
-        asleep = [step.branch_id for step in limited if step.kind == "suspended"]
+        over = [step.branch_id for step in limited if step.kind in _ENDS_ATTEMPT]
+        asleep = {step.branch_id for step in limited if step.kind != "mapped"}.difference(over)
         if asleep:
-            keep_asleep(connection, asleep)
-        over = [step.branch_id for step in limited if step.kind not in ("suspended", "mapped")]
+            keep_asleep(connection, sorted(asleep))
         free_holders(connection, over)
     free_runs(
         connection,
