@@ -47,7 +47,7 @@ class Limiter(_Table, table=True):
     key: str
     """As it may be shown."""
     arrivals: int = Field(default=0, sa_type=BigInteger)
-    """Who asked, counted: the order of the line."""
+    """Who asked, counted."""
     starts: int = Field(default=0, sa_type=BigInteger)
     """Starts that count against a rate."""
     kept_starts: int = 0
@@ -78,7 +78,7 @@ class LimitPlace(_Table, table=True):
     __table_args__ = (
         _one_of("state", PlaceState),
         CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency_is_some"),
-        Index("limit_place_in_line", "limiter_id", "state", "number"),
+        Index("limit_place_in_line", "limiter_id", "state", "arrived_at", "number"),
         Index("limit_place_of_run", "flow_run_id"),
     )
 
@@ -86,7 +86,10 @@ class LimitPlace(_Table, table=True):
     """The branch whose visit it is, or the run."""
     limiter_id: str = Field(max_length=64)
     number: int = Field(sa_type=BigInteger)
-    """Its arrival."""
+    """Which one it was to ask."""
+    arrived_at: datetime = Field(sa_type=UtcDateTime)
+    """When its branch was ready, or its run submitted: the order of the line. Workers race to
+    ask for those that are ready, and none shall lose its turn to that."""
     state: PlaceState = Field(sa_type=String(16))
     branch_id: str = Field(sa_type=_id())
     """The branch that goes on when it is called: the holder itself, or a run's first."""

@@ -10,6 +10,7 @@ import structlog
 
 from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
+from shared.lease_clock import LeaseClock
 from shared.limits import Limit
 from shared.store.branches import ClaimedRun, Visit
 from shared.store.places import PlaceWish, Taken, take_places
@@ -26,9 +27,10 @@ _RETRY_SECONDS = 0.2
 class Places:
     """Asks for the places of one worker's visits."""
 
-    def __init__(self, writer: Writer, memories: Memories) -> None:
+    def __init__(self, writer: Writer, memories: Memories, clock: LeaseClock) -> None:
         self._writer = writer
         self._memories = memories
+        self._clock = clock
 
     async def take(
         self, limit: Limit, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
@@ -40,7 +42,7 @@ class Places:
         """
         await self._memories.complete(memory, visit, flow, limit.task_names)
         key = limit.key_in(scope_of(run, visit, memory))
-        match await self._ask(PlaceWish(visit, key, limit.bounds)):
+        match await self._ask(PlaceWish(visit, key, limit.bounds, self._clock.now())):
             case "begin":
                 # It may have waited for its turn: that is no part of the attempt.
                 return visit._replace(resumed=False)

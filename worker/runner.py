@@ -92,7 +92,7 @@ class Runner:
         self.journal = Journal(self._executor.captured, writer, settings)
         """What the attempts log and no record takes along."""
         memories = Memories(database)
-        places = Places(writer, memories)
+        places = Places(writer, memories, clock)
         self._visits = Visits(self._executor, self.journal, memories, places, registry, settings)
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}

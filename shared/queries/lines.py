@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from shared.durations import Rate
 from shared.explanation import NAMED, InLine, Place
@@ -27,6 +27,7 @@ def read_lines(
             places.c.holder,
             places.c.limiter_id,
             places.c.number,
+            places.c.arrived_at,
             places.c.branch_id,
             places.c.task,
             places.c.concurrency,
@@ -76,7 +77,10 @@ def _ahead(connection: Connection, row: AnyRow) -> int:
         .where(
             places.c.limiter_id == row.limiter_id,
             places.c.state == PlaceState.WAITING,
-            places.c.number < row.number,
+            or_(
+                places.c.arrived_at < row.arrived_at,
+                and_(places.c.arrived_at == row.arrived_at, places.c.number < row.number),
+            ),
         )
         .limit(_MAX_AHEAD)
         .subquery()
@@ -88,7 +92,7 @@ def _holders(connection: Connection, limiter_id: str) -> list[str]:
     found = connection.execute(
         select(places.c.flow_run_id)
         .where(places.c.limiter_id == limiter_id, _IN_USE)
-        .order_by(places.c.number)
+        .order_by(places.c.arrived_at, places.c.number)
         .limit(NAMED)
     ).scalars()
     return list(dict.fromkeys(found))

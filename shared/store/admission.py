@@ -5,6 +5,7 @@ of arrival, in the transaction that gives one before it its final status.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -42,11 +43,13 @@ class Admission:
         found = _FIRST.all(self._connection, {"limiter": limit.key.id})
         return FlowRunId(found[0].holder)
 
-    def enter(self, flow_run_id: FlowRunId, branch_id: BranchId, limit: RunLimit) -> bool:
+    def enter(
+        self, flow_run_id: FlowRunId, branch_id: BranchId, limit: RunLimit, created_at: datetime
+    ) -> bool:
         """Give a new run a place, or let it stand in line; whether it may begin."""
         begins = self._may_begin(limit)
         self._ledger(limit).enter(
-            Arrival(flow_run_id, branch_id, flow_run_id, None, limit.bounds),
+            Arrival(flow_run_id, branch_id, flow_run_id, None, limit.bounds, created_at),
             PlaceState.RUNNING if begins else PlaceState.WAITING,
         )
         return begins
@@ -69,12 +72,12 @@ _IN_USE = Statement(
         places.c.limiter_id == bindparam("limiter"),
         places.c.state.in_([PlaceState.CALLED.value, PlaceState.RUNNING.value]),
     )
-    .order_by(places.c.number)
+    .order_by(places.c.arrived_at, places.c.number)
 )
 
 _FIRST = Statement(
     select(places.c.holder)
     .where(places.c.limiter_id == bindparam("limiter"))
-    .order_by(places.c.number)
+    .order_by(places.c.arrived_at, places.c.number)
     .limit(1)
 )

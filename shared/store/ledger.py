@@ -59,6 +59,7 @@ class Arrival:
     flow_run_id: FlowRunId
     task: str | None
     bounds: Bounds
+    arrived_at: datetime
 
 
 @dataclass(slots=True)
@@ -117,6 +118,7 @@ class Ledger:
                     "holder": arrival.holder,
                     "limiter_id": self.row.id,
                     "number": self.arrivals,
+                    "arrived_at": arrival.arrived_at,
                     "state": state.value,
                     "branch_id": arrival.branch_id,
                     "flow_run_id": arrival.flow_run_id,
@@ -152,11 +154,11 @@ class Ledger:
     def call(self) -> list[BranchId]:
         """Call those at the head of the line who may go on; their branches are ready then."""
         called: list[BranchId] = []
-        after, most, self.next_at = 0, 1, None
+        passed, most, self.next_at = 0, 1, None
         while self.has_line and len(called) < CALLED_AT_ONCE:
-            heads = self._heads(after, most)
+            heads = self._heads(passed, most)
             if not heads:
-                self.has_line = after > 0
+                self.has_line = passed > 0
                 return called
             free: set[BranchId] | None = None
             for head in heads:
@@ -165,18 +167,20 @@ class Ledger:
                     self.next_at = verdict if isinstance(verdict, datetime) else None
                     return called
                 free = self._lock(heads) if free is None else free
-                after = head.number
                 if head.branch_id in free:
                     self._call(head)
                     called.append(BranchId(head.branch_id))
+                else:
+                    passed += 1
             # Mostly the first alone may go on.
             most = min(most * 4, 64)
         if self.has_line:
             self.next_at = self.now
         return called
 
-    def _heads(self, after: int, most: int) -> list[Row]:
-        return _HEADS.all(self.connection, {"limiter": self.row.id, "after": after, "most": most})
+    def _heads(self, passed: int, most: int) -> list[Row]:
+        wanted = {"limiter": self.row.id, "passed": passed, "most": most}
+        return _HEADS.all(self.connection, wanted)
 
     def _lock(self, heads: Sequence[Row]) -> set[BranchId]:
         """Lock who waits, but for those that others have locked: they are being stopped. To wait
@@ -329,9 +333,7 @@ _LINES = Statement(
 _HEADS = Statement(
     select(
         places.c.holder,
-        places.c.number,
         places.c.branch_id,
-        places.c.task,
         places.c.concurrency,
         places.c.rate_count,
         places.c.rate_seconds,
@@ -339,10 +341,10 @@ _HEADS = Statement(
     .where(
         places.c.limiter_id == bindparam("limiter"),
         places.c.state == PlaceState.WAITING.value,
-        places.c.number > bindparam("after"),
     )
-    .order_by(places.c.number)
+    .order_by(places.c.arrived_at, places.c.number)
     .limit(bindparam("most"))
+    .offset(bindparam("passed"))
 )
 
 _STARTS = Statement(

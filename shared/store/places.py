@@ -8,6 +8,7 @@ that records an attempt or ends the branch, and that transaction calls the next 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
@@ -36,6 +37,9 @@ runs = FlowRun.__table__
 task_runs = TaskRun.__table__
 places = LimitPlace.__table__
 
+_LONGEST_SECONDS = 86_400.0
+"""A branch counts as ready for no longer than this: its time may be from before a reboot."""
+
 Taken: TypeAlias = Literal["begin", "resume", "parked", "lost"]
 """``begin`` the attempt or ``resume`` it after its sleep, with a place; or the branch is no
 longer the worker's: it was ``parked``, or its claim was taken away."""
@@ -48,6 +52,7 @@ class PlaceWish:
     visit: Visit
     key: LimitKey
     bounds: Bounds
+    lease_now: float
 
 
 @apart
@@ -66,7 +71,8 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
     results: dict[BranchId, Taken] = {}
     for item in asks:
         place = known.get(item.visit.branch_id)
-        results[item.visit.branch_id] = _take(connection, item, place, ledgers)
+        ready_for = max(0.0, item.lease_now - held[item.visit.branch_id].ready_at)
+        results[item.visit.branch_id] = _take(connection, item, place, ledgers, ready_for)
     ring_for(connection, call_next(ledgers.values()))
     return [results.get(item.visit.branch_id, "lost") for item in items]
 
@@ -87,13 +93,23 @@ def _wanted(item: PlaceWish, place: Row | None) -> LimitKey | None:
 
 
 def _take(
-    connection: Connection, item: PlaceWish, place: Row | None, ledgers: Mapping[str, Ledger]
+    connection: Connection,
+    item: PlaceWish,
+    place: Row | None,
+    ledgers: Mapping[str, Ledger],
+    ready_for: float,
 ) -> Taken:
     visit, resumes = item.visit, item.visit.resumed
     if place is None:
         ledger = ledgers[item.key.id]
+        arrived_at = ledger.now - timedelta(seconds=min(ready_for, _LONGEST_SECONDS))
         arrival = Arrival(
-            visit.branch_id, visit.branch_id, visit.flow_run_id, visit.task, item.bounds
+            visit.branch_id,
+            visit.branch_id,
+            visit.flow_run_id,
+            visit.task,
+            item.bounds,
+            arrived_at,
         )
         if ledger.has_line or ledger.judge(item.bounds) is not Verdict.GO:
             ledger.enter(arrival, PlaceState.WAITING)
@@ -158,7 +174,13 @@ def settle(connection: Connection, items: Sequence[Freed]) -> list[BranchId]:
 
 
 _LOCK = Statement(
-    select(branches.c.id, branches.c.claim, branches.c.state, branches.c.task_run_id)
+    select(
+        branches.c.id,
+        branches.c.claim,
+        branches.c.state,
+        branches.c.task_run_id,
+        branches.c.ready_at,
+    )
     .where(branches.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(branches.c.id)
     .with_for_update()

@@ -151,7 +151,7 @@ def _admit(
     created = _create_by_key(connection, item)
     if created.replayed:
         return created
-    begins = admission.enter(item.flow_run_id, item.branch_id, limit)
+    begins = admission.enter(item.flow_run_id, item.branch_id, limit, item.created_at)
     state = BranchState.READY if begins else BranchState.WAITING
     _INSERT_BRANCH.write(connection, [_branch_row(item) | {"state": state.value}])
     return CreatedRun(item.flow_run_id, item.branch_id if begins else None)

@@ -100,7 +100,7 @@ class LimitRig(Rig):
     def places(self, **where: Any) -> list[Any]:
         """Places that are in use or waited for, in the order of arrival."""
         table = LimitPlace.__table__
-        query = select(table).order_by(table.c.number)
+        query = select(table).order_by(table.c.arrived_at, table.c.number)
         for name, value in where.items():
             query = query.where(table.c[name] == value)
         with self.engine.database.read() as connection:

@@ -281,6 +281,7 @@ def _place(rig: LimitRig, **values: Any) -> None:
     with rig.engine.database.write() as connection:
         known = connection.execute(select(limiters.c.id)).scalar_one()
         row = {"holder": new_id(), "limiter_id": known, "number": 0, "state": PlaceState.RUNNING}
+        row["arrived_at"] = datetime.now(UTC)
         row |= {"branch_id": new_id(), "flow_run_id": new_id(), "task": "stay"}
         connection.execute(places.insert(), row | values)
 

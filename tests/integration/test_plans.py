@@ -81,7 +81,7 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
 
 def _wish_place(begun: Begun) -> PlaceWish:
     bounds = Bounds(concurrency=20, rate=Rate(40, 60.0))
-    return PlaceWish(begun.visit, LimitKey("limited", "limited"), bounds)
+    return PlaceWish(begun.visit, LimitKey("limited", "limited"), bounds, LEASE_NOW)
 
 
 Work = Callable[[Filled, Connection], object]

@@ -72,7 +72,7 @@ ONE = _flow()
 def _wish(begun: Begun, visit: Visit | None = None, **bounds: Any) -> PlaceWish:
     limit = begun.flow.limits["first"]
     chosen = Bounds(**bounds) if bounds else limit.bounds
-    return PlaceWish(visit or begun.visit, limit.key_in(Scope()), chosen)
+    return PlaceWish(visit or begun.visit, limit.key_in(Scope()), chosen, LEASE_NOW)
 
 
 def _finished(store: Store, work: Callable[..., T], *arguments: Any) -> tuple[T, list[BranchId]]:
@@ -111,6 +111,18 @@ def test_who_must_wait_is_parked_in_the_same_transaction(store: Store) -> None:
     assert (task_run.status, task_run.reason) == (TaskRunStatus.WAITING, "limit:k")
     assert store.branch(first.visit.branch_id).state == BranchState.RUNNING
     assert _states(store) == [PlaceState.RUNNING, PlaceState.WAITING]
+
+
+def test_the_line_is_in_the_order_of_becoming_ready_and_not_of_asking(store: Store) -> None:
+    """Workers race to ask."""
+    (first,) = _line(store, 1)
+    ready = {seconds: store.begin(ONE, ready_at=LEASE_NOW - seconds) for seconds in (1, 9, 5)}
+    for begun in ready.values():
+        assert _take(store, begun) == ["parked"]
+    _, rung = _finished(store, record_steps, [store.step(ONE, first.visit)])
+    assert rung == [ready[9].visit.branch_id]
+    line = sorted(store.rows(LimitPlace, state=PlaceState.WAITING), key=lambda row: row.arrived_at)
+    assert [row.holder for row in line] == [ready[n].visit.branch_id for n in (5, 1)]
 
 
 def test_without_the_claim_there_is_no_place(store: Store) -> None:

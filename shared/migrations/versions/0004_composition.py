@@ -72,6 +72,7 @@ def _create_limits() -> None:
         sa.Column("holder", _id(), primary_key=True),
         sa.Column("limiter_id", sa.String(length=64), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("arrived_at", UtcDateTime(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("branch_id", _id(), nullable=False),
         sa.Column("flow_run_id", _id(), nullable=False),
@@ -84,5 +85,7 @@ def _create_limits() -> None:
         ),
         sa.CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency_is_some"),
     )
-    op.create_index("limit_place_in_line", "limit_place", ["limiter_id", "state", "number"])
+    op.create_index(
+        "limit_place_in_line", "limit_place", ["limiter_id", "state", "arrived_at", "number"]
+    )
     op.create_index("limit_place_of_run", "limit_place", ["flow_run_id"])
