@@ -407,6 +407,8 @@ class Problem(_Shape):
     line: int | None = None
     """Of a body that is not JSON."""
     column: int | None = None
+    flow_run_id: str | None = None
+    """Of a run that is refused because of the concurrency of its flow: the oldest that runs."""
 
 
 SHAPES: tuple[type[BaseModel], ...] = (

@@ -19,13 +19,14 @@ from api.stored import StoredView
 from api.sub_flows import SubFlowView
 from api.worker_view import WorkerView
 from shared.documents import parse_document
-from shared.errors import Finding, InvalidDefinition
+from shared.errors import ExpressionError, Finding, InvalidDefinition
 from shared.findings import MAX_FINDINGS
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
+from shared.limits import RunLimit
 from shared.params_schema import TaskTypes
 from shared.settings import Settings
-from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
+from shared.store.new_runs import RunnableDefinition, Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun
 from shared.sub_flows import SubFlowReference, sub_flow_references
 from shared.submissions import (
@@ -66,6 +67,8 @@ class PreparedRun:
     """The definition as the caller named it: by its hash, or by the id it is stored under."""
     prefix: str = ""
     """The pointer of the definition in the body."""
+    limit: RunLimit | None = None
+    """The place that it needs to begin."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
@@ -75,6 +78,7 @@ class PreparedRun:
             lease_now=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
+            limit=self.limit,
         )
         return new_run(self.definition.runnable, start)
 
@@ -186,6 +190,7 @@ class Submissions:
             _checked_input(definition, submission.input),
             definition.runnable.hash,
             submission.prefix,
+            _read_limit(definition, submission.input, f"{submission.prefix}/concurrency/key"),
         )
 
     async def _prepare_stored(self, submission: StoredSubmission, types: TaskTypes) -> PreparedRun:
@@ -200,7 +205,10 @@ class Submissions:
                 raise RefusedDefinition(_as_stored(stored.version, validated), 1)
             definition = self._keep(key, validated, types)
         return PreparedRun(
-            definition, _checked_input(definition, submission.input), submission.asked_for
+            definition,
+            _checked_input(definition, submission.input),
+            submission.asked_for,
+            limit=_read_limit(definition, submission.input, "/flow_id"),
         )
 
     def _keep(self, key: bytes, validated: Validated, types: TaskTypes) -> PreparedDefinition:
@@ -234,6 +242,15 @@ def _checked_input(definition: PreparedDefinition, given: JsonValue) -> bytes:
     if wrong:
         raise InvalidDefinition(wrong)
     return orjson.dumps(given)
+
+
+def _read_limit(definition: PreparedDefinition, given: JsonValue, pointer: str) -> RunLimit | None:
+    """What the run needs to begin, by its input; ``pointer`` is the place of the key."""
+    try:
+        return limit_of(definition.runnable, given)
+    except ExpressionError as error:
+        finding = Finding(pointer, "bad_key", error.message, offset=error.offset)
+        raise InvalidDefinition([finding]) from None
 
 
 def _as_stored(version: int, validated: Validated) -> list[Finding]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias, assert_never
 
-from shared.durations import format_duration
+from shared.durations import Rate, format_duration
 from shared.status import Outcome, RunStatus
 from shared.times import iso_time
 
@@ -130,6 +130,25 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class InLine:
+    """A visit, or a whole run, that waits for its turn under a limit."""
+
+    place: Place
+    key: str
+    ahead: int
+    """Who stands before it in the line."""
+    in_use: int
+    concurrency: int | None
+    rate: Rate | None
+    next_seconds: float | None
+    """Until the first in line may start, where nothing but the rate holds it back."""
+    holders: Sequence[str]
+    """Runs that have the places, the oldest first."""
+    is_run: bool
+    """Whether the whole run waits for others of its flow."""
+
+
+@dataclass(frozen=True, slots=True)
 class AtJoin:
     """A branch that waits where others may still come."""
 
@@ -180,7 +199,7 @@ class JoinNotRun:
 
 
 _OfBranch: TypeAlias = (
-    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
+    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack | InLine
 )
 Fact: TypeAlias = _OfBranch | AtJoin | InEnding | Over | JoinNotRun
 
@@ -204,6 +223,8 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return for_run(fact)
         case HeldBack():
             return held_back(fact)
+        case InLine():
+            return in_line(fact)
         case AtJoin():
             return at_join(fact)
         case InEnding():
@@ -351,6 +372,38 @@ def held_back(fact: HeldBack) -> Reason:
         message += f": at most {fact.concurrency} run at a time"
     data: dict[str, Plain] = {"concurrency": fact.concurrency}
     return _reason("item_held_back", fact.place, f"{message}.", data)
+
+
+def in_line(fact: InLine) -> Reason:
+    """Others have the places under its key, or its rate is used up."""
+    if fact.is_run:
+        code, what = "waits_for_run", "The run has not begun: it waits under concurrency key"
+    else:
+        code = "waits_for_limit"
+        what = f"Branch {fact.place.branch} waits to run {fact.place.task} under limit"
+    bounds = []
+    if fact.concurrency is not None:
+        bounds.append(f"{fact.in_use} of {_count(fact.concurrency, 'place')} in use")
+    if fact.rate is not None:
+        per = format_duration(fact.rate.per_seconds)
+        ahead = "" if fact.next_seconds is None else f", the next {_ahead(fact.next_seconds)}"
+        bounds.append(f"at most {_count(fact.rate.count, 'start')} in {per}{ahead}")
+    message = f"{what} {fact.key or '(empty)'}: {', '.join(bounds)}; "
+    message += "it is next" if not fact.ahead else f"{fact.ahead} before it"
+    if fact.holders:
+        held = ", ".join(fact.holders)
+        message += f"; held by {'run' if len(fact.holders) == 1 else 'runs'} {held}"
+    data: dict[str, Plain] = {
+        "key": fact.key,
+        "ahead": fact.ahead,
+        "in_use": fact.in_use,
+        "concurrency": fact.concurrency,
+        "rate_count": None if fact.rate is None else fact.rate.count,
+        "rate_seconds": None if fact.rate is None else fact.rate.per_seconds,
+        "next_seconds": None if fact.next_seconds is None else round(max(fact.next_seconds, 0), 3),
+        "held_by": list(fact.holders),
+    }
+    return _reason(code, fact.place, f"{message}.", data)
 
 
 def at_join(fact: AtJoin) -> Reason:

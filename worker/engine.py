@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
@@ -60,6 +61,7 @@ class Engine:
             ringer=self.ringer,
             publisher=publisher,
         )
+        self.writer.on_ready = self._ring
         self.claimer = Claimer(self.runner, self.writer, self.clock, settings)
         self._subscriber = Subscriber(
             redis_url, settings.queue_name, on_cancelled=self.runner.drop_runs
@@ -189,6 +191,9 @@ class Engine:
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
             return []
+
+    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
+        self.ringer.ring(branch_ids, chunks=self.runner.peers)
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

@@ -32,6 +32,7 @@ from worker.evaluation import (
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
+from worker.limiting import Places
 from worker.memory import Memories, Memory
 from worker.redaction import Redaction
 from worker.sub_flows import SubFlows, refused
@@ -46,6 +47,7 @@ class Visits:
         journal: Journal,
         memories: Memories,
         sub_flows: SubFlows,
+        places: Places,
         registry: Registry,
         settings: Settings,
     ) -> None:
@@ -53,13 +55,15 @@ class Visits:
         self._journal = journal
         self._memories = memories
         self._sub_flows = sub_flows
+        self._places = places
         self._registry = registry
         self._settings = settings
 
     async def make(
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
-    ) -> tuple[AttemptResult, Judgement]:
-        """Make an attempt; what it came to, and what that means.
+    ) -> tuple[AttemptResult, Judgement] | None:
+        """Make an attempt; what it came to, and what that means. None where the branch must
+        wait for its turn under a limit first, or is no longer this worker's.
 
         Raises:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
@@ -69,6 +73,15 @@ class Visits:
             await self._memories.look_back(memory, visit)
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
+        limit = flow.limits.get(visit.task)
+        if limit is not None:
+            try:
+                taken = await self._places.take(limit, visit, run, flow, memory)
+            except ExpressionError as error:
+                return await self._judge(visit, run, flow, memory, broken_off(error), None)
+            if taken is None:
+                return None
+            visit, began = taken, time.monotonic()
         result = await self._attempt(visit, run, flow, memory)
         if result.starts is not None:
             try:

@@ -27,6 +27,7 @@ from shared.explanation import (
     ForSignal,
     HeldBack,
     InEnding,
+    InLine,
     JoinNotRun,
     Over,
     Place,
@@ -41,6 +42,7 @@ from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, Task
 from shared.paths import FINALLY_PATH
 from shared.pools import serves
 from shared.queries.endings import left_to_undo
+from shared.queries.lines import read_lines
 from shared.queries.rows import AnyRow
 from shared.queries.sub_flows import runs_of_visits
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
@@ -100,6 +102,8 @@ class _Around:
     books: Mapping[str, AnyRow]
     awaited: Mapping[str, AnyRow]
     """Runs of sub-flows, by the task runs that wait for them."""
+    lines: Mapping[str, InLine]
+    """Branch -> what it waits for under a limit."""
 
 
 def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
@@ -159,6 +163,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
     """The branches to tell about; those first that others wait for."""
     at_join = and_(
         branches.c.state == BranchState.WAITING,
+        branches.c.task_run_id.is_(None),
         branches.c.wake_at.is_(None),
         branches.c.signal.is_(None),
         branches.c.items_left == 0,
@@ -243,6 +248,7 @@ def _around(
         standing=standing,
         books={row.task: row for row in books},
         awaited=runs_of_visits(connection, opened),
+        lines=read_lines(connection, [r for r in told if r.state == BranchState.WAITING], at.now),
     )
 
 
@@ -279,6 +285,9 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
         return _ready(row, place, around)
     if row.state == BranchState.RUNNING:
         return _running(row, place, around)
+    line = around.lines.get(row.id)
+    if line is not None:
+        return line
     seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
     if row.items_left and (awaited := around.awaited.get(row.task_run_id)) is not None:
         return ForRun(place, awaited.id, awaited.flow_id, RunStatus(awaited.status))

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from shared.definition import FlowDefinition
 from shared.ids import BranchId, FlowRunId, new_id
+from shared.limits import RunLimit, run_limit
 from shared.store.runs import NewRun, ParentVisit
 
 
@@ -31,6 +32,8 @@ class RunnableDefinition:
     start_priority: int
     input_schema: JsonValue
     timeout_seconds: float | None
+    limited: FlowDefinition | None
+    """The definition of a flow with ``concurrency``; None for others, which need it no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Start:
     timeout_seconds: float | None = None
     """A bound beside the definition's own; the shorter one counts."""
     parent: ParentVisit | None = None
+    limit: RunLimit | None = None
+    """The place that it needs to begin, by :func:`limit_of`."""
 
 
 def runnable(
@@ -65,7 +70,17 @@ def runnable(
         start_priority=start.priority,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
+        limited=None if definition.concurrency is None else definition,
     )
+
+
+def limit_of(definition: RunnableDefinition, given: JsonValue) -> RunLimit | None:
+    """The place that a run with this input needs to begin; None where its flow is not limited.
+
+    Raises:
+        ExpressionError: its key cannot be worked out from the input.
+    """
+    return None if definition.limited is None else run_limit(definition.limited, given)
 
 
 def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
@@ -90,4 +105,5 @@ def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
         request_hash=start.request_hash,
         deadline=start.at + timedelta(seconds=min(bounds)) if bounds else None,
         parent=start.parent,
+        limit=start.limit,
     )

@@ -22,6 +22,7 @@ from shared.definition import FlowDefinition
 from shared.errors import DatabaseUnavailable
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.lease_clock import LeaseClock
+from shared.limits import run_limit
 from shared.queue import Ringer
 from shared.settings import Settings, load_settings
 from shared.store.definitions import NewVersion, put_versions
@@ -224,6 +225,7 @@ class Cluster:
             start_type=start.type or start.name,
             created_at=datetime.now(UTC),
             ready_at=self._clock.now(),
+            limit=run_limit(flow, input_),
         )
 
     async def store(self, definition: Json) -> None:

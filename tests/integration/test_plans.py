@@ -15,7 +15,10 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.durations import Rate
 from shared.ids import FlowRunId, TaskRunId, new_id
+from shared.limit_models import Limiter, LimitPlace, LimitStart
+from shared.limits import Bounds, LimitKey
 from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
@@ -29,6 +32,8 @@ from shared.store.freeing import (
     release_branches,
     rescue_branches,
 )
+from shared.store.limit_upkeep import LimitRound, tend_limits
+from shared.store.places import PlaceWish, settle, take_places
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
 from shared.store.sub_flows import cancel_abandoned
@@ -50,7 +55,10 @@ from tests.integration.store_rig import (
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
 LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, WebhookDelivery)}
+LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, Limiter, LimitPlace, LimitStart)}
 """The tables that grow with the number of runs."""
+LINE = 300
+"""Visits that came to one limit."""
 
 
 @dataclass
@@ -61,6 +69,8 @@ class Filled:
     ready: list[Any]
     begun: Begun
     asleep: Begun
+    placed: str
+    """A branch that has a place under the limit."""
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -72,10 +82,17 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
         begun, asleep = store.begin(FLOW), store.begin(FLOW)
         store.record(FLOW, asleep.visit, kind="suspended", data=None, wake_at=NOW)
         store.fork(FLOW)
+        line = [_wish_place(store.begin(FLOW)) for _ in range(LINE)]
+        store.batch(take_places, *line)
         if not store.database.is_sqlite:
             with store.database.write() as connection:
                 connection.execute(text("ANALYZE"))
-        yield Filled(store, created[300:], begun, asleep)
+        yield Filled(store, created[300:], begun, asleep, line[0].visit.branch_id)
+
+
+def _wish_place(begun: Begun) -> PlaceWish:
+    bounds = Bounds(concurrency=20, rate=Rate(40, 60.0))
+    return PlaceWish(begun.visit, LimitKey("limited", "limited"), bounds, LEASE_NOW)
 
 
 Work = Callable[[Filled, Connection], object]
@@ -111,6 +128,10 @@ OFTEN: Mapping[str, Work] = {
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
+    "take a place": lambda f, c: take_places(c, [_wish_place(f.begun)]),
+    "give a place back": lambda f, c: settle(c, [("holder", f.placed)]),
+    "give the places of a run back": lambda f, c: settle(c, [("run", f.begun.run)]),
+    "tend the limits": lambda f, c: tend_limits(c, [LimitRound(looks_at_places=False)]),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
     "look for what to tell": lambda f, c: look_for_deliveries(
@@ -151,6 +172,10 @@ INDEXES = {
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
     "look for what to tell": "flow_run_to_announce",
+    "take a place": "limit_place_in_line",
+    "give a place back": "limit_place_in_line",
+    "give the places of a run back": "limit_place_of_run",
+    "tend the limits": "limiter_by_next_start",
     "prune": "flow_run_by_finish",
     "the first task runs of a run": "task_run_of_visit",
 }
