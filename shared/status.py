@@ -82,6 +82,8 @@ class Reason(StrEnum):
     CANCELLED_BY = "cancelled_by"
     JOIN_MET = "join_met"
     ITEMS_FAILED = "items_failed"
+    CANCELLED_OTHERS = "cancelled_others"
+    KEPT = "kept"
 
 
 RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {

@@ -32,6 +32,7 @@ from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
 from worker.judging import Judgement
 from worker.memory import Memories, Memory
+from worker.replaying import Replays
 from worker.visits import Visits, stored_result
 
 _log = structlog.get_logger(__name__)
@@ -90,7 +91,14 @@ class Runner:
         self._executor = Executor(registry, settings)
         self.journal = Journal(self._executor.captured, writer, settings)
         """What the attempts log and no record takes along."""
-        self._visits = Visits(self._executor, self.journal, Memories(database), registry, settings)
+        self._visits = Visits(
+            self._executor,
+            self.journal,
+            Memories(database),
+            Replays(database),
+            registry,
+            settings,
+        )
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}

@@ -27,6 +27,7 @@ from worker.journal import Journal
 from worker.judging import Judgement, judge
 from worker.memory import Memories, Memory
 from worker.redaction import Redaction
+from worker.replaying import Replays
 
 
 class Visits:
@@ -37,12 +38,14 @@ class Visits:
         executor: Executor,
         journal: Journal,
         memories: Memories,
+        replays: Replays,
         registry: Registry,
         settings: Settings,
     ) -> None:
         self._executor = executor
         self._journal = journal
         self._memories = memories
+        self._replays = replays
         self._registry = registry
         self._settings = settings
 
@@ -55,6 +58,10 @@ class Visits:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
         """
         began = time.monotonic()
+        if run.rerun is not None:
+            kept = await self._replays.result_of(visit, run, flow)
+            if kept is not None:
+                return await self._judge(visit, run, flow, memory, kept, None)
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
         result = await self._attempt(visit, run, flow, memory)

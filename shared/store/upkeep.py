@@ -17,6 +17,7 @@ from shared.models import (
     TaskRun,
 )
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.reruns import is_not_needed, needed_among
 from shared.store.runs import fail_run, lock_runs
 
 branches = Branch.__table__
@@ -111,12 +112,19 @@ def fail_overdue(connection: Connection) -> list[FlowRunId]:
 
 
 def prune_runs(connection: Connection, before: datetime) -> int:
-    """Delete some of the runs that finished before a time, with all that belongs to them."""
-    old = list(
-        connection.execute(
-            select(runs.c.id).where(runs.c.finished_at < before).limit(_PRUNE_BATCH)
-        ).scalars()
-    )
+    """Delete some of the runs that finished before a time, with all that belongs to them.
+
+    Those are kept of which a rerun that is not over keeps results.
+    """
+    found = connection.execute(
+        select(runs.c.id)
+        .where(runs.c.finished_at < before, is_not_needed())
+        .limit(_PRUNE_BATCH)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    locked = set(found)
+    # Asked again once they are locked: a rerun may have been made in between.
+    old = sorted(locked - needed_among(connection, locked)) if locked else []
     if not old:
         return 0
     for table in (LogLine, SignalRow, TaskRun, Branch, Join):

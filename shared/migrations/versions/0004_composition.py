@@ -29,6 +29,7 @@ def upgrade() -> None:
     ):
         op.add_column("flow_run", column)
     op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    _reruns()
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
@@ -36,4 +37,16 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("parent_task_run_id IS NOT NULL"),
         postgresql_where=sa.text("parent_task_run_id IS NOT NULL"),
+    )
+
+
+def _reruns() -> None:
+    """Which task run a visit came from, and who keeps the results of which run."""
+    op.add_column("task_run", sa.Column("previous_id", _id(), nullable=True))
+    op.create_index(
+        "flow_run_of_rerun",
+        "flow_run",
+        ["rerun_of"],
+        sqlite_where=sa.text("rerun_of IS NOT NULL"),
+        postgresql_where=sa.text("rerun_of IS NOT NULL"),
     )
