@@ -16,7 +16,17 @@ from api.border import RequestBorder
 from api.openapi import describe
 from api.problems import on_error, on_http_error, on_invalid_parameters
 from api.resources import open_resources
-from api.routes import explain, health, pages, runs, signals, submitting, validation, workers
+from api.routes import (
+    explain,
+    health,
+    pages,
+    rerunning,
+    runs,
+    signals,
+    submitting,
+    validation,
+    workers,
+)
 from shared.errors import FlowManagerError
 from shared.settings import Settings, load_settings
 
@@ -32,6 +42,7 @@ GUARDED_ROUTERS = (
     submitting.router,
     validation.router,
     runs.router,
+    rerunning.router,
     explain.router,
     signals.router,
     workers.router,

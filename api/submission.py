@@ -6,6 +6,7 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -115,16 +116,20 @@ class Submissions:
         known = self._bodies.get(key)
         if known is not None and known.definition.task_types is types:
             return known
-        try:
-            return await self._judge(key, body, types)
-        except RefusedDefinition as error:
-            if all(finding.code != "unknown_task_type" for finding in error.findings):
-                raise
-            # A worker that knows more may have started a moment ago.
-            newer = await self._workers.task_types(max_age_seconds=0.0)
-            if newer is types:
-                raise
-        return await self._judge(key, body, newer)
+        return await self._by_newest_types(lambda types: self._judge(key, body, types), types)
+
+    async def prepare_parts(self, submission: Submission) -> PreparedRun:
+        """The same for a definition and an input that did not come in one body.
+
+        Raises:
+            InvalidDefinition: it cannot run.
+        """
+
+        async def judge(types: frozenset[str]) -> PreparedRun:
+            # Not looked at for its size, which nobody knows: seldom enough for a thread.
+            return await asyncio.to_thread(self._prepare_parts, submission, types)
+
+        return await self._by_newest_types(judge, await self._workers.task_types())
 
     async def validate(self, body: bytes) -> Validated:
         """Everything that can be said about the definition in ``body``.
@@ -138,6 +143,22 @@ class Submissions:
             return self._validate(self._split(body), types)
         return await asyncio.to_thread(lambda: self._validate(self._split(body), types))
 
+    async def _by_newest_types(
+        self,
+        judge: Callable[[frozenset[str]], Awaitable[PreparedRun]],
+        types: frozenset[str],
+    ) -> PreparedRun:
+        try:
+            return await judge(types)
+        except RefusedDefinition as error:
+            if all(finding.code != "unknown_task_type" for finding in error.findings):
+                raise
+            # A worker that knows more may have started a moment ago.
+            newer = await self._workers.task_types(max_age_seconds=0.0)
+            if newer is types:
+                raise
+        return await judge(newer)
+
     async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
             prepared = self._prepare(body, types)
@@ -148,7 +169,9 @@ class Submissions:
         return prepared
 
     def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun:
-        submission = self._split(body)
+        return self._prepare_parts(self._split(body), types)
+
+    def _prepare_parts(self, submission: Submission, types: frozenset[str]) -> PreparedRun:
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:

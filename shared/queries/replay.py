@@ -143,3 +143,12 @@ def was_visited(connection: Connection, source: FlowRunId, task: str) -> bool:
         task_runs.c.flow_run_id == source, task_runs.c.task == task
     )
     return connection.execute(statement.limit(1)).first() is not None
+
+
+def run_again(connection: Connection, source: FlowRunId) -> AnyRow | None:
+    """What of a run its rerun begins with; None for an unknown run."""
+    return connection.execute(
+        select(runs.c.status, runs.c.flow_id, runs.c.input, definitions.c.content)
+        .join_from(runs, definitions, definitions.c.hash == runs.c.definition_hash)
+        .where(runs.c.id == source)
+    ).one_or_none()
