@@ -150,7 +150,7 @@ def test_a_misspelt_task_gets_a_suggestion(client: TestClient) -> None:
 
 def test_the_input_must_fit_the_definition_that_will_run(client: TestClient) -> None:
     source = _over(client, {"day": 1})
-    strict = {**FLOW, "input_schema": {"type": "object", "required": ["month"]}}
+    strict: Any = {**FLOW, "input_schema": {"type": "object", "required": ["month"]}}
     kept = client.post(f"/flows/{source}/rerun", json={"definition": strict})
     assert _findings(kept)[0][0].startswith("/input")
     given = {"definition": strict, "input": {"month": 2}}

@@ -2,21 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy import select
 
-from shared.ids import BranchId, FlowRunId, new_id
+from shared.ids import FlowRunId
 from shared.models import TaskRun
-from shared.replay import Point
 from shared.status import Outcome, RunStatus, TaskRunStatus
-from shared.store.reruns import NewRerun, create_reruns
-from shared.store.runs import CreatedRun, NewRun
-from shared.validation import validate_definition
-from tests.integration.engine_rig import INPUT, Rig, rig
+from tests.integration.engine_rig import Rig, rig
 from tests.integration.engine_tasks import Counted
 from tests.waiting import wait_until
 
@@ -57,39 +52,6 @@ FORK = _flow(
 )
 
 
-async def _rerun(
-    rig: Rig,
-    source: FlowRunId,
-    definition: dict[str, Any],
-    *,
-    task: str | None = None,
-    given: Any = INPUT,
-) -> FlowRunId:
-    """Store a rerun and hand its branch over, as the API does."""
-    judged = validate_definition(definition, task_types=rig.engine.registry.names())
-    assert judged.flow is not None, judged.errors
-    start = judged.flow.definition.start_task
-    new = NewRun(
-        flow_run_id=FlowRunId(new_id()),
-        branch_id=BranchId(new_id()),
-        flow_id=judged.flow.definition.id,
-        name="",
-        definition_hash=judged.flow.hash,
-        definition_json=judged.definition_json,
-        input_json=orjson.dumps(given),
-        tags_json=b"[]",
-        start_task=start,
-        start_type=judged.flow.tasks[start].task_type,
-        created_at=datetime.now(UTC),
-        ready_at=rig.engine.clock.now(),
-    )
-    created = await rig.engine.writer.call(create_reruns, NewRerun(source, new, Point(task)))
-    assert isinstance(created, CreatedRun)
-    assert created.branch_id is not None
-    await rig.engine.claimer.hand_over([created.branch_id])
-    return created.flow_run_id
-
-
 def _made(run_id: FlowRunId) -> Counter[str]:
     """What was executed in a run."""
     return Counted.made.get(run_id, Counter())
@@ -112,7 +74,7 @@ async def test_only_the_failed_branch_of_a_fork_and_what_follows_runs_again(rig:
     source = await rig.submit(FORK)
     assert (await rig.ended(source)).outcome == Outcome.FAILURE
     Counted.does.clear()
-    again = await _rerun(rig, source, FORK)
+    again = await rig.rerun(source, FORK)
     run = await rig.ended(again)
     assert (run.status, run.outcome, run.rerun_of) == (
         RunStatus.COMPLETED,
@@ -132,7 +94,7 @@ async def test_an_error_is_run_again_with_what_it_stopped(rig: Rig) -> None:
         name for name, row in rig.tasks(source).items() if row.status == TaskRunStatus.SUCCESS
     }
     Counted.does.clear()
-    again = await _rerun(rig, source, FORK)
+    again = await rig.rerun(source, FORK)
     assert (await rig.ended(again)).outcome == Outcome.SUCCESS
     assert set(_kept(rig, again)) == finished
     assert set(_made(again)) == set(rig.tasks(again)) - finished
@@ -141,7 +103,7 @@ async def test_an_error_is_run_again_with_what_it_stopped(rig: Rig) -> None:
 async def test_from_a_task_on_it_and_all_that_comes_after_it_runs_again(rig: Rig) -> None:
     source = await rig.submit(FORK)
     await rig.ended(source)
-    again = await _rerun(rig, source, FORK, task="deep")
+    again = await rig.rerun(source, FORK, task="deep")
     assert (await rig.ended(again)).outcome == Outcome.SUCCESS
     assert _made(again) == {"deep": 1, "meet": 1, "after": 1}
     assert _kept(rig, again) == {"split": 1, "left": 1, "right": 1}
@@ -150,7 +112,7 @@ async def test_from_a_task_on_it_and_all_that_comes_after_it_runs_again(rig: Rig
 async def test_a_rerun_of_what_succeeded_keeps_everything(rig: Rig) -> None:
     source = await rig.submit(FORK)
     output = (await rig.ended(source)).output
-    again = await _rerun(rig, source, FORK)
+    again = await rig.rerun(source, FORK)
     run = await rig.ended(again)
     assert (run.outcome, run.output) == (Outcome.SUCCESS, output)
     assert not _made(again)
@@ -176,7 +138,7 @@ async def test_of_a_list_the_failed_item_alone_runs_again(rig: Rig) -> None:
         if row.status == TaskRunStatus.CANCELLED and row.item_index >= 0
     }
     Counted.does.clear()
-    again = await _rerun(rig, source, flow, given={"items": ["a", "b", "c"]})
+    again = await rig.rerun(source, flow, given={"items": ["a", "b", "c"]})
     run = await rig.ended(again)
     assert run.outcome == Outcome.SUCCESS
     assert orjson.loads(run.output) == {"all": [{"item": "a"}, {"item": "b"}, {"item": "c"}]}
@@ -194,7 +156,7 @@ async def test_an_item_that_is_another_one_is_not_kept(rig: Rig) -> None:
     source = await rig.submit(flow | {"tasks": [flow["tasks"][0]]}, {"items": [1, 2, 3]})
     await rig.ended(source)
     Counted.does.clear()
-    again = await _rerun(rig, source, flow, given={"items": [1, 7, 3]})
+    again = await rig.rerun(source, flow, given={"items": [1, 7, 3]})
     run = await rig.ended(again)
     assert orjson.loads(run.output) == [{"item": 1}, {"item": 7}, {"item": 3}]
     assert _made(again)["each[1]"] == 1
@@ -220,11 +182,11 @@ async def test_a_loop_keeps_its_rounds_before_the_failure(rig: Rig) -> None:
     source = await rig.submit(flow)
     assert (await rig.ended(source)).status == RunStatus.FAILED
     Counted.does.clear()
-    again = await _rerun(rig, source, flow)
+    again = await rig.rerun(source, flow)
     assert (await rig.ended(again)).outcome == Outcome.SUCCESS
     assert _made(again) == {"done": 1}
     assert _kept(rig, again) == {"begin": 1, "poll": 3, "look": 3}
-    from_look = await _rerun(rig, source, flow, task="look")
+    from_look = await rig.rerun(source, flow, task="look")
     await rig.ended(from_look)
     assert _kept(rig, from_look) == {"begin": 1, "poll": 1}
     assert _made(from_look) == {"look": 3, "poll": 2, "done": 1}
@@ -242,7 +204,7 @@ async def test_a_failure_that_was_handled_is_kept(rig: Rig) -> None:
     source = await rig.submit(flow)
     assert (await rig.ended(source)).outcome == Outcome.FAILURE
     Counted.does.clear()
-    again = await _rerun(rig, source, flow)
+    again = await rig.rerun(source, flow)
     assert (await rig.ended(again)).outcome == Outcome.SUCCESS
     assert _made(again) == {"end_task": 1}
     tasks = rig.tasks(again)
@@ -263,7 +225,7 @@ async def test_a_corrected_task_and_what_follows_it_runs_again(rig: Rig) -> None
     corrected = orjson.loads(orjson.dumps(flow))
     corrected["tasks"][1]["params"] = {"x": 2}
     corrected["tasks"][0] |= {"description": "as before", "timeout": 30}
-    again = await _rerun(rig, source, corrected)
+    again = await rig.rerun(source, corrected)
     run = await rig.ended(again)
     assert orjson.loads(run.output) == {"was": 2}
     assert _made(again) == {"second": 1, "third": 1}
@@ -279,7 +241,7 @@ async def test_a_task_put_in_between_makes_what_follows_run_again(rig: Rig) -> N
         ("check", "second"),
         ("second", "third"),
     )
-    again = await _rerun(rig, source, corrected)
+    again = await rig.rerun(source, corrected)
     assert (await rig.ended(again)).outcome == Outcome.SUCCESS
     assert _kept(rig, again) == {"first": 1}
     assert _made(again) == {"check": 1, "second": 1, "third": 1}
@@ -292,10 +254,10 @@ async def test_a_rerun_of_a_rerun_keeps_what_both_did(rig: Rig) -> None:
     await rig.ended(first)
     del Counted.does["b"]
     Counted.does["d"] = "fail"
-    second = await _rerun(rig, first, flow)
+    second = await rig.rerun(first, flow)
     assert (await rig.ended(second)).outcome == Outcome.FAILURE
     Counted.does.clear()
-    third = await _rerun(rig, second, flow)
+    third = await rig.rerun(second, flow)
     assert (await rig.ended(third)).outcome == Outcome.SUCCESS
     assert _made(second) == {"b": 1, "c": 1, "d": 1}
     assert _made(third) == {"d": 1}
