@@ -48,7 +48,7 @@ def _flow(tasks: dict[str, dict[str, Any]], **following: Any) -> dict[str, Any]:
 
 
 def _named(*names: str, **others: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {**dict.fromkeys(names, {}), **others}
+    return {name: {} for name in names} | others
 
 
 def _made(run_id: FlowRunId) -> Counter[str]:

@@ -87,7 +87,7 @@ def test_a_visit_is_kept_only_for_what_it_came_from() -> None:
 
 def test_origins_are_known_only_where_all_of_them_were_kept() -> None:
     assert read_origins([]) == frozenset()
-    assert read_origins(["kept:x", "kept:y"]) == {"x", "y"}
+    assert read_origins(["kept:x", "kept:y"]) == frozenset({"x", "y"})
     for reasons in ([None], ["kept:x", None], ["raised"], ["kept:x", "returned_failure"]):
         assert read_origins(reasons) is None
 
