@@ -73,7 +73,7 @@ async def get_flow(request: Request) -> Response:
             raise unknown_run()
         extend_deadline(request, seconds)
         await resources.endings.wait(flow_run_id, seconds)
-    tag, stored = await resources.reader.call(_read_run, flow_run_id, known_tag)
+    tag, stored = await resources.reader.call_in_snapshot(_read_run, flow_run_id, known_tag)
     if stored is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_tagged(tag))
     return json_answer(representations.run(stored), headers=_tagged(tag))
