@@ -80,7 +80,7 @@ class Past:
     passed: frozenset[str]
     """The task runs from which a branch went on."""
     undone: frozenset[str]
-    """The task runs that a compensation undid, items of lists among them."""
+    """The task runs that a compensation undid: items of lists, too, and then their visit."""
     is_completed: bool
 
 

@@ -39,7 +39,7 @@ from shared.store.branches import ClaimedRun, Visit
 from shared.store.reruns import read_rerun
 from worker.execution import AttemptResult
 
-_MAX_WEIGHT = 100_000
+_MAX_WEIGHT = 50_000
 """Visits of sources that are remembered."""
 
 

@@ -1,5 +1,6 @@
 """``POST /flows/{id}/rerun``: a new run that keeps results of one that is over."""
 
+import asyncio
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from api import representations
 from api.answers import json_answer
-from api.bodies import read_body
+from api.bodies import LARGE_BYTES, read_body
 from api.operations import RERUN
 from api.parameters import idempotency_key, run_id, unknown_run
 from api.rerunning import check_begin, not_over, read_parts, read_request
@@ -29,7 +30,10 @@ async def rerun_flow(request: Request) -> Response:
     resources, source = resources_of(request), run_id(request)
     key = idempotency_key(request)
     body = await read_body(request, resources.settings)
-    asked = read_request(body, resources.settings)
+    if len(body) <= LARGE_BYTES:
+        asked = read_request(body, resources.settings)
+    else:
+        asked = await asyncio.to_thread(read_request, body, resources.settings)
     parts = await resources.reader.call(read_parts, source, asked)
     prepared = await resources.submissions.prepare_parts(
         Submission(parts.definition, "/definition", parts.input)

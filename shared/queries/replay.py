@@ -1,6 +1,6 @@
 """What a run did, for a rerun that keeps results of it. A run that is over never changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -38,15 +38,30 @@ def read_past(connection: Connection, source: FlowRunId) -> Past:
         )
     ).all()
     status = connection.execute(select(runs.c.status).where(runs.c.id == source)).scalar()
+    visits = _visits(rows, stood)
     came = [row.previous_id for row in rows if row.previous_id and is_replayed(row.branch)]
+    undone = {row.previous_id for row in rows if row.previous_id and not is_replayed(row.branch)}
+    if undone:
+        lists = _lists_of(connection, source, undone)
+        undone |= {one.task_run_id for one in visits if (one.task, one.iteration) in lists}
     return Past(
-        visits=_visits(rows, stood),
+        visits=visits,
         passed=frozenset(came).union(row.previous_id for row in stood if is_replayed(row.path)),
-        undone=frozenset(
-            row.previous_id for row in rows if row.previous_id and not is_replayed(row.branch)
-        ),
+        undone=frozenset(undone),
         is_completed=status == RunStatus.COMPLETED,
     )
+
+
+def _lists_of(
+    connection: Connection, source: FlowRunId, undone: Collection[str]
+) -> set[tuple[str, int]]:
+    """The visits, by task and iteration, of which an item was undone."""
+    rows = connection.execute(
+        select(task_runs.c.id, task_runs.c.task, task_runs.c.iteration).where(
+            task_runs.c.flow_run_id == source, task_runs.c.item_index > NO_INDEX
+        )
+    )
+    return {(row.task, row.iteration) for row in rows if row.id in undone}
 
 
 def _visits(rows: Iterable[AnyRow], stood: Iterable[AnyRow]) -> list[PastVisit]:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import select
 
-from shared.ids import FlowRunId
+from shared.ids import FlowRunId, new_id
 from shared.models import TaskRun
 from shared.simulator import simulate
 from shared.status import Outcome, RunStatus, TaskRunStatus
@@ -193,6 +193,25 @@ async def test_a_source_is_not_pruned_while_its_rerun_needs_it(rig: Rig) -> None
     await rig.ended(again)
     with rig.engine.database.write() as connection:
         assert prune_runs(connection, late) == 2
+
+
+@pytest.mark.parametrize("undone", ["begin", "each", "each[1]"])
+async def test_what_was_undone_runs_again(rig: Rig, undone: str) -> None:
+    flow = _flow(_named("begin", each={"for_each": "[1, 2]"}, last={}), begin="each", each="last")
+    source = await rig.submit(flow)
+    await rig.ended(source)
+    rows = _task_runs(rig, source)
+    index = 1 if "[" in undone else -1
+    victim = next(r for r in rows if (r.task, r.item_index) == (undone[:5].strip("["), index))
+    table = TaskRun.__table__
+    row = {**victim._mapping, "id": new_id(), "task": "undo", "previous_id": victim.id}
+    row["item_index"] = -1
+    with rig.engine.database.write() as connection:
+        connection.execute(table.insert(), row | {"branch": f"ending/undo:{undone}"})
+    again = await rig.rerun(source, flow)
+    assert (await rig.ended(again)).outcome == Outcome.SUCCESS
+    assert _kept(rig, again) == ({} if undone == "begin" else {"begin": 1})
+    assert _made(again)["each[0]"] == _made(again)["each[1]"] == _made(again)["last"] == 1
 
 
 async def test_random_flows_are_run_again_to_what_they_would_have_come_to(rig: Rig) -> None:
