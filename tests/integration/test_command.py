@@ -116,6 +116,9 @@ def test_rerun_goes_on_from_what_failed_by_a_corrected_definition(
     reasons = {task["name"]: task["reason"] for task in document["tasks"]}
     assert reasons["task_0"].startswith("kept:")
     assert (reasons["task_1"], reasons["task_2"]) == (None, None)
+    shown = run(service, "show", document["flow_run_id"]).stdout
+    assert f"rerun of {source}" in shown.replace("\n", " ")
+    assert "  kept\n" in shown
 
 
 def test_a_rerun_that_cannot_be_says_why_with_its_place(service: Service, tmp_path: Path) -> None:
