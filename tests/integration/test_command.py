@@ -294,6 +294,9 @@ async def test_async_client_watches_a_run_to_its_end(service: Service) -> None:
         seen = [run async for run in client.watch(submitted.flow_run_id)]
         assert seen[-1].status is RunStatus.COMPLETED
         assert (await client.wait(submitted.flow_run_id)).is_success
+        again = await client.rerun(submitted.flow_run_id, start="task_1", input={"x": 2})
+        run_again = await client.wait(again.flow_run_id)
+        assert (run_again.rerun_of, run_again.input) == (submitted.flow_run_id, {"x": 2})
         with pytest.raises(RequestRefused):
             await client.get("nothing")
 
