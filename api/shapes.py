@@ -35,6 +35,19 @@ class SubmittedId(_Shape):
     input: JsonValue = None
 
 
+class Rerun(_Shape):
+    """What a new run is to keep of one that is over, and what it has otherwise."""
+
+    from_: Annotated[str, Field(alias="from", min_length=1)] = "failed"
+    """`start`: nothing is kept. `failed`: everything but what ended badly, and what comes after
+    it. A task: everything but its visits, and what comes after them."""
+    input: JsonValue = None
+    """Of the new run; left out, that of the old one."""
+    definition: Literal["same", "latest"] | FlowDefinition = "same"
+    """The definition of the old run, the newest that is stored for its flow, or a corrected one.
+    Tasks whose `type`, `params` or `for_each` it changes are run again."""
+
+
 class Links(_Shape):
     """Where to go on from a run."""
 
@@ -116,6 +129,8 @@ class RunSummary(_Shape):
     started_at: datetime | None
     finished_at: datetime | None
     duration_ms: float | None
+    rerun_of: str | None
+    """The run that it runs again."""
     links: Links
 
 
@@ -414,6 +429,7 @@ class Problem(_Shape):
 SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedFlow,
     SubmittedId,
+    Rerun,
     FlowDefinition,
     StoredVersion,
     StoredDefinition,

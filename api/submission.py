@@ -6,6 +6,7 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -110,7 +111,30 @@ class Submissions:
             InvalidDocument: it is not JSON.
             InvalidDefinition: it cannot run.
         """
-        prepared = await self._prepared(body)
+        types = await self._workers.task_types()
+        key = hashlib.sha256(body).digest()
+        prepared = self._bodies.get(key)
+        if prepared is None or prepared.definition.task_types is not types:
+            prepared = await self._by_newest_types(
+                lambda types: self._judge(key, body, types), types
+            )
+        return await self._with_sub_flows(prepared)
+
+    async def prepare_parts(self, submission: Submission) -> PreparedRun:
+        """The same for a definition and an input that did not come in one body.
+
+        Raises:
+            InvalidDefinition: it cannot run.
+        """
+
+        async def judge(types: TaskTypes) -> PreparedRun:
+            # Not looked at for its size, which nobody knows: seldom enough for a thread.
+            return await asyncio.to_thread(self._prepare_parts, submission, types)
+
+        prepared = await self._by_newest_types(judge, await self._workers.task_types())
+        return await self._with_sub_flows(prepared)
+
+    async def _with_sub_flows(self, prepared: PreparedRun) -> PreparedRun:
         definition = prepared.definition
         wrong = await self._sub_flows.findings(
             definition.runnable.flow_id, definition.sub_flows, prepared.prefix
@@ -145,14 +169,11 @@ class Submissions:
         submission = split_submission(self._parse(body))
         return self._validate(submission, types), submission.prefix
 
-    async def _prepared(self, body: bytes) -> PreparedRun:
-        types = await self._workers.task_types()
-        key = hashlib.sha256(body).digest()
-        known = self._bodies.get(key)
-        if known is not None and known.definition.task_types is types:
-            return known
+    async def _by_newest_types(
+        self, judge: Callable[[TaskTypes], Awaitable[PreparedRun]], types: TaskTypes
+    ) -> PreparedRun:
         try:
-            return await self._judge(key, body, types)
+            return await judge(types)
         except RefusedDefinition as error:
             if all(finding.code != "unknown_task_type" for finding in error.findings):
                 raise
@@ -160,7 +181,7 @@ class Submissions:
             newer = await self._workers.task_types(max_age_seconds=0.0)
             if newer is types:
                 raise
-        return await self._judge(key, body, newer)
+        return await judge(newer)
 
     async def _judge(self, key: bytes, body: bytes, types: TaskTypes) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
@@ -178,6 +199,9 @@ class Submissions:
         submission = read_submission(self._parse(body))
         if isinstance(submission, StoredSubmission):
             return submission
+        return self._prepare_parts(submission, types)
+
+    def _prepare_parts(self, submission: Submission, types: TaskTypes) -> PreparedRun:
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:

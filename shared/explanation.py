@@ -8,7 +8,7 @@ database: ``shared.queries.explain`` brings the facts.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never
 
 from shared.durations import Rate, format_duration
 from shared.status import Outcome, RunStatus
@@ -194,8 +194,11 @@ class JoinNotRun:
     task: str
     arrived: int
     missed_by: Sequence[Place]
-    was_stopped: bool
-    """Whether the run ended before the join was decided."""
+    why: Literal["stopped", "missed", "unmet"]
+    """The run ended before the join was decided; failures missed it; or too few could come,
+    which is what ended the run."""
+    needed: int | None = None
+    """How many arrivals start the join's task; None where it waits for all."""
 
 
 _OfBranch: TypeAlias = (
@@ -469,16 +472,24 @@ def over(fact: Over) -> Reason:
 
 def join_not_run(fact: JoinNotRun) -> Reason:
     """Why a join did not run, as far as the tables tell."""
-    message = f"Join {fact.task} did not run"
-    if fact.was_stopped:
-        message += ": the run ended before everybody it waits for had come"
-    elif fact.missed_by:
-        message += f": it was missed by {_places(fact.missed_by)}, which did not succeed"
+    message = f"Join {fact.task} did not run: "
+    missed = f"it was missed by {_places(fact.missed_by)}" if fact.missed_by else ""
+    if fact.why == "stopped":
+        message += "the run ended before it was decided"
+    elif fact.why == "missed":
+        message += f"{missed}, which did not succeed" if missed else "too few branches came to it"
     else:
-        message += ": too few branches came to it"
+        needed = "more arrivals" if fact.needed is None else _count(fact.needed, "arrival")
+        message += f"it goes on with {needed}, and nobody else could come"
+        message += f"; {missed}" if missed else ""
     if fact.arrived:
         message += f"; {_count(fact.arrived, 'branch', 'branches')} waited at it"
-    data: dict[str, Plain] = {"arrived": fact.arrived, "missed_by": _listed(fact.missed_by)}
+    data: dict[str, Plain] = {
+        "why": fact.why,
+        "arrived": fact.arrived,
+        "missed_by": _listed(fact.missed_by),
+        "needed": fact.needed,
+    }
     return Reason("join_not_run", None, fact.task, f"{message}.", data)
 
 

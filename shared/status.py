@@ -84,6 +84,8 @@ class Reason(StrEnum):
     JOIN_MET = "join_met"
     LIMIT = "limit"
     ITEMS_FAILED = "items_failed"
+    CANCELLED_OTHERS = "cancelled_others"
+    KEPT = "kept"
 
 
 RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {

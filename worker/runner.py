@@ -34,6 +34,7 @@ from worker.journal import Journal
 from worker.judging import Judgement
 from worker.limiting import Places
 from worker.memory import Memories, Memory
+from worker.replaying import Replays
 from worker.sub_flows import SubFlows
 from worker.visits import Visits, stored_result
 
@@ -103,6 +104,7 @@ class Runner:
             memories,
             sub_flows,
             Places(writer, memories, clock),
+            Replays(database),
             registry,
             settings,
         )

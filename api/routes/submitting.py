@@ -7,13 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import representations
+from api.admitting import admit
 from api.answers import json_answer
 from api.bodies import read_body
 from api.border import extend_deadline
 from api.operations import SUBMIT
 from api.parameters import idempotency_key, wait_seconds
 from api.resources import Resources, resources_of
-from shared.errors import ConcurrencyReached, IdempotencyMismatch, NotFound
+from shared.errors import IdempotencyMismatch, NotFound
 from shared.ids import FlowRunId
 from shared.queries.runs import get_run, run_statuses
 from shared.status import RunStatus
@@ -34,14 +35,7 @@ async def run_flow(request: Request) -> Response:
     created = await resources.writer.call(create_runs, new_run)
     if created.mismatch:
         raise IdempotencyMismatch("The run of this idempotency key was started with another body.")
-    if created.refused_for is not None:
-        raise ConcurrencyReached(
-            f"The flow refuses another run while {created.refused_for} goes on.",
-            created.refused_for,
-        )
-    if created.cancelled:
-        resources.publisher.cancelled(created.cancelled)
-        resources.publisher.run_ended(created.cancelled)
+    admit(resources, created)
     if created.branch_id is not None:
         resources.ringer.ring([created.branch_id], queues={created.branch_id: new_run.start_queue})
     headers = {"Location": f"/flows/{created.flow_run_id}"}

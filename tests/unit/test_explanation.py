@@ -89,8 +89,14 @@ def _running(*, silent: float, rescue: float, late: bool) -> Running:
         (Over(RunStatus.COMPLETED, Outcome.SUCCESS, AT, None, None, None), "over", "success"),
         (Over(RunStatus.FAILED, None, AT, "scan", "E", "no"), "over", "at scan at 2026"),
         (Over(RunStatus.CANCELLED, None, AT, None, None, None), "over", "was cancelled"),
-        (JoinNotRun("publish", 1, [SCAN], False), "join_not_run", "missed by scan"),
-        (JoinNotRun("publish", 1, [], True), "join_not_run", "the run ended before"),
+        (JoinNotRun("publish", 1, [SCAN], "missed"), "join_not_run", "missed by scan"),
+        (JoinNotRun("publish", 1, [], "missed"), "join_not_run", "too few branches came"),
+        (JoinNotRun("publish", 1, [], "stopped"), "join_not_run", "ended before it was decided"),
+        (
+            JoinNotRun("publish", 1, [SCAN], "unmet", 2),
+            "join_not_run",
+            "goes on with 2 arrivals, and nobody else could come; it was missed by scan",
+        ),
     ],
 )
 def test_every_fact_has_its_sentence(fact: Fact, code: str, told: str) -> None:

@@ -40,6 +40,7 @@ def upgrade() -> None:
     )
     _create_outbox()
     _create_limits()
+    _reruns()
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
@@ -167,3 +168,15 @@ def _create_limits() -> None:
         "limit_place_in_line", "limit_place", ["limiter_id", "state", "arrived_at", "number"]
     )
     op.create_index("limit_place_of_run", "limit_place", ["flow_run_id"])
+
+
+def _reruns() -> None:
+    """Which task run a visit came from, and who keeps the results of which run."""
+    op.add_column("task_run", sa.Column("previous_id", _id(), nullable=True))
+    op.create_index(
+        "flow_run_of_rerun",
+        "flow_run",
+        ["rerun_of"],
+        sqlite_where=sa.text("rerun_of IS NOT NULL"),
+        postgresql_where=sa.text("rerun_of IS NOT NULL"),
+    )
