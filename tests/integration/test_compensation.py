@@ -349,3 +349,13 @@ async def test_an_output_that_cannot_be_filled_in_has_the_run_undone(rig: Rig) -
     run = await rig.ended(run_id)
     assert orjson.loads(run.error)["type"] == "ExpressionError"
     assert [row.task for row in _ending(rig, run_id)] == ["cancel_hotel", "cancel_flight"]
+
+
+async def test_a_late_word_that_the_run_was_stopped_does_not_stop_what_undoes_it(rig: Rig) -> None:
+    slow = {"name": "cancel_flight", "type": "hangs", "timeout": 0.5}
+    run_id = await rig.submit(_saga(TWO[0], BREAKS, others=[slow]))
+    await _running(rig, run_id, "cancel_flight")
+    rig.engine.runner.drop_runs([run_id])
+    run = await rig.ended(run_id)
+    assert orjson.loads(run.error)["type"] == "CompensationFailed"
+    assert [(row.attempt, row.reason) for row in _ending(rig, run_id)] == [(1, "timed_out")]

@@ -7,7 +7,7 @@ reach the driver, and asks the database how it runs them.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +15,14 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.definition import FlowDefinition
+from shared.flow import prepare_flow
 from shared.ids import FlowRunId, TaskRunId, new_id
 from shared.queries import runs as run_queries
+from shared.queries.endings import undone_visit
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
-from shared.store.branches import claim_branches
+from shared.store.branches import Visit, claim_branches
 from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
@@ -39,6 +42,23 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
+SAGA = prepare_flow(
+    FlowDefinition.model_validate(
+        {
+            "id": "saga",
+            "start_task": "a",
+            "tasks": [
+                {"name": "a", "type": "noop", "compensate": "una"},
+                {"name": "b", "type": "noop"},
+                {"name": "una", "type": "noop"},
+                {"name": "tidy", "type": "noop"},
+            ],
+            "conditions": [{"source_task": "a", "target_task_success": "b"}],
+            "finally": "tidy",
+        }
+    ),
+    "5a6a",
+)
 LARGE = {str(model.__tablename__) for model in OF_A_RUN}
 """The tables that grow with the number of runs."""
 
@@ -51,6 +71,10 @@ class Filled:
     ready: list[Any]
     begun: Begun
     asleep: Begun
+    saga: Begun
+    """It has something to undo."""
+    undoing: Visit
+    """The first visit of an ending."""
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -62,10 +86,13 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
         begun, asleep = store.begin(FLOW), store.begin(FLOW)
         store.record(FLOW, asleep.visit, kind="suspended", data=None, wake_at=NOW)
         store.fork(FLOW)
+        sagas = [store.begin(SAGA) for _ in range(50)]
+        sagas = [replace(s, visit=store.record(SAGA, s.visit).started[0]) for s in sagas]
+        failed = store.record(SAGA, sagas[0].visit, kind="error", error=b"{}", targets=None)
         if not store.database.is_sqlite:
             with store.database.write() as connection:
                 connection.execute(text("ANALYZE"))
-        yield Filled(store, created[300:], begun, asleep)
+        yield Filled(store, created[300:], begun, asleep, sagas[1], failed.started[0])
 
 
 Work = Callable[[Filled, Connection], object]
@@ -97,6 +124,12 @@ OFTEN: Mapping[str, Work] = {
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
+    "begin an ending": lambda f, c: cancel_runs(c, [Cancel(f.saga.run, NOW)]),
+    "undo": lambda f, c: record_steps(c, [f.store.step(SAGA, f.undoing, targets=())]),
+    "fail to undo": lambda f, c: record_steps(
+        c, [f.store.step(SAGA, f.undoing, kind="failure", targets=())]
+    ),
+    "what is undone": lambda f, c: undone_visit(c, f.undoing.flow_run_id, f.undoing.previous_id),
     "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
     "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
     "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
