@@ -1,16 +1,13 @@
 """What the endings of runs are about: for the tasks that run in them, and for who looks on."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, bindparam, func, select
 
-from shared.explanation import InEnding
-from shared.flow import Flow
 from shared.ids import FlowRunId, TaskRunId
 from shared.models import NO_INDEX, Branch, Compensation, FlowRun, TaskRun
-from shared.paths import FINALLY_PATH
 from shared.statements import Statement
 from shared.undoing import parse_ending
 
@@ -48,26 +45,6 @@ def undone_visit(
     (row,) = found
     index = None if row.item_index == NO_INDEX else row.item_index
     return UndoneVisit(run, row.data, row.item, index)
-
-
-def in_ending(
-    connection: Connection,
-    flow_run_id: FlowRunId,
-    stored: bytes,
-    flow: Flow,
-    paths: Collection[str],
-) -> InEnding:
-    """Where the ending of a run stands whose open branches have these ``paths``."""
-    ending = parse_ending(stored)
-    comes_to = ending.concluded()
-    return InEnding(
-        status=comes_to.status,
-        outcome=comes_to.outcome,
-        error_type=None if comes_to.error is None else str(comes_to.error["type"]),
-        left=left_to_undo(connection, flow_run_id),
-        failed=ending.failed,
-        last=None if flow.undoing is None or FINALLY_PATH in paths else flow.undoing.last,
-    )
 
 
 def left_to_undo(connection: Connection, flow_run_id: FlowRunId) -> int:

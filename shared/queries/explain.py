@@ -24,6 +24,7 @@ from shared.explanation import (
     ForItems,
     ForSignal,
     HeldBack,
+    InEnding,
     JoinNotRun,
     Over,
     Place,
@@ -35,9 +36,11 @@ from shared.explanation import (
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
-from shared.queries.endings import in_ending
+from shared.paths import FINALLY_PATH
+from shared.queries.endings import left_to_undo
 from shared.queries.rows import AnyRow
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+from shared.undoing import parse_ending
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -122,9 +125,24 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     around = _around(connection, flow_run_id, at, flow, told)
     facts = [_fact(row, around) for row in told]
     if run.ending is not None:
-        paths = {row.path for row in told}
-        facts.insert(0, in_ending(connection, flow_run_id, run.ending, flow, paths))
+        facts.insert(0, _in_ending(connection, flow_run_id, run, flow, told))
     return Standing(status, facts, max(total - len(told), 0))
+
+
+def _in_ending(
+    connection: Connection, flow_run_id: FlowRunId, run: AnyRow, flow: Flow, told: Sequence[AnyRow]
+) -> InEnding:
+    ending = parse_ending(run.ending)
+    comes_to = ending.concluded()
+    has_begun_last = any(row.path == FINALLY_PATH for row in told)
+    return InEnding(
+        status=comes_to.status,
+        outcome=comes_to.outcome,
+        error_type=None if comes_to.error is None else str(comes_to.error["type"]),
+        left=left_to_undo(connection, flow_run_id),
+        failed=ending.failed,
+        last=None if has_begun_last or flow.undoing is None else flow.undoing.last,
+    )
 
 
 def _open(flow_run_id: FlowRunId) -> tuple[ColumnElement[bool], ...]:

@@ -22,7 +22,7 @@ from shared.queries import runs as run_queries
 from shared.queries.endings import undone_visit
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
-from shared.store.branches import Visit, claim_branches
+from shared.store.branches import claim_branches
 from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
@@ -42,6 +42,8 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
+LARGE = {str(model.__tablename__) for model in OF_A_RUN}
+"""The tables that grow with the number of runs."""
 SAGA = prepare_flow(
     FlowDefinition.model_validate(
         {
@@ -59,8 +61,6 @@ SAGA = prepare_flow(
     ),
     "5a6a",
 )
-LARGE = {str(model.__tablename__) for model in OF_A_RUN}
-"""The tables that grow with the number of runs."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Filled:
     asleep: Begun
     saga: Begun
     """It has something to undo."""
-    undoing: Visit
+    undoing: Any
     """The first visit of an ending."""
 
 
@@ -124,16 +124,16 @@ OFTEN: Mapping[str, Work] = {
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
+    "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
+    "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
+    "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
+    "the statuses of runs": lambda f, c: run_queries.run_statuses(c, [f.begun.run] * 3),
     "begin an ending": lambda f, c: cancel_runs(c, [Cancel(f.saga.run, NOW)]),
     "undo": lambda f, c: record_steps(c, [f.store.step(SAGA, f.undoing, targets=())]),
     "fail to undo": lambda f, c: record_steps(
         c, [f.store.step(SAGA, f.undoing, kind="failure", targets=())]
     ),
     "what is undone": lambda f, c: undone_visit(c, f.undoing.flow_run_id, f.undoing.previous_id),
-    "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
-    "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
-    "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
-    "the statuses of runs": lambda f, c: run_queries.run_statuses(c, [f.begun.run] * 3),
     "the first task runs of a run": lambda f, c: run_queries.list_task_runs(
         c, f.begun.run, None, 10
     ),
