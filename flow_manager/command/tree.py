@@ -82,6 +82,8 @@ def _heading(run: Run) -> Text:
     text = Text(run.name or run.flow_id, style="bold")
     text.append(f"  {run.flow_run_id}  ", style="dim")
     text.append(run.status.value, style=STATUS_STYLES[run.status.value])
+    if run.ending is not None:
+        text.append(f", in its ending: will be {run.ending.status.value}", style="yellow")
     if run.outcome is not None:
         text.append(f", outcome {run.outcome.value}", style=STATUS_STYLES[run.outcome.value])
     if run.duration_ms is not None:

@@ -7,7 +7,7 @@ reach the driver, and asks the database how it runs them.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,12 +15,15 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.definition import FlowDefinition
 from shared.durations import Rate
+from shared.flow import prepare_flow
 from shared.ids import FlowRunId, TaskRunId, new_id
 from shared.limit_models import Limiter, LimitPlace, LimitStart
 from shared.limits import Bounds, LimitKey
 from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
+from shared.queries.endings import undone_visit
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
@@ -54,11 +57,30 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
-LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, WebhookDelivery)}
-LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, Limiter, LimitPlace, LimitStart)}
+LARGE = {
+    str(model.__tablename__)
+    for model in (*OF_A_RUN, WebhookDelivery, Limiter, LimitPlace, LimitStart)
+}
 """The tables that grow with the number of runs."""
 LINE = 300
 """Visits that came to one limit."""
+SAGA = prepare_flow(
+    FlowDefinition.model_validate(
+        {
+            "id": "saga",
+            "start_task": "a",
+            "tasks": [
+                {"name": "a", "type": "noop", "compensate": "una"},
+                {"name": "b", "type": "noop"},
+                {"name": "una", "type": "noop"},
+                {"name": "tidy", "type": "noop"},
+            ],
+            "conditions": [{"source_task": "a", "target_task_success": "b"}],
+            "finally": "tidy",
+        }
+    ),
+    "5a6a",
+)
 
 
 @dataclass
@@ -71,6 +93,10 @@ class Filled:
     asleep: Begun
     placed: str
     """A branch that has a place under the limit."""
+    saga: Begun
+    """It has something to undo."""
+    undoing: Any
+    """The first visit of an ending."""
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -84,10 +110,14 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
         store.fork(FLOW)
         line = [_wish_place(store.begin(FLOW)) for _ in range(LINE)]
         store.batch(take_places, *line)
+        placed = line[0].visit.branch_id
+        sagas = [store.begin(SAGA) for _ in range(50)]
+        sagas = [replace(s, visit=store.record(SAGA, s.visit).started[0]) for s in sagas]
+        failed = store.record(SAGA, sagas[0].visit, kind="error", error=b"{}", targets=None)
         if not store.database.is_sqlite:
             with store.database.write() as connection:
                 connection.execute(text("ANALYZE"))
-        yield Filled(store, created[300:], begun, asleep, line[0].visit.branch_id)
+        yield Filled(store, created[300:], begun, asleep, placed, sagas[1], failed.started[0])
 
 
 def _wish_place(begun: Begun) -> PlaceWish:
@@ -141,6 +171,12 @@ OFTEN: Mapping[str, Work] = {
     "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
     "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
     "the statuses of runs": lambda f, c: run_queries.run_statuses(c, [f.begun.run] * 3),
+    "begin an ending": lambda f, c: cancel_runs(c, [Cancel(f.saga.run, NOW)]),
+    "undo": lambda f, c: record_steps(c, [f.store.step(SAGA, f.undoing, targets=())]),
+    "fail to undo": lambda f, c: record_steps(
+        c, [f.store.step(SAGA, f.undoing, kind="failure", targets=())]
+    ),
+    "what is undone": lambda f, c: undone_visit(c, f.undoing.flow_run_id, f.undoing.previous_id),
     "the first task runs of a run": lambda f, c: run_queries.list_task_runs(
         c, f.begun.run, None, 10
     ),
