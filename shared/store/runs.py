@@ -98,7 +98,8 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
     accepted = list(plain)
     if plain:
         _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
-    for item in items:
+    # By their keys, as every batch does it: who inserts a key waits for whoever inserts the same.
+    for item in sorted(items, key=lambda one: one.idempotency_key or ""):
         if item.limit is not None:
             continue
         if item.idempotency_key is None:
@@ -274,8 +275,12 @@ def _branch_row(item: NewRun) -> dict[str, object]:
     }
 
 
+# Locked against being pruned before the run that uses it is committed.
 _KNOWN_DEFINITIONS = Statement(
-    select(definitions.c.hash).where(definitions.c.hash.in_(bindparam("hashes", expanding=True)))
+    select(definitions.c.hash)
+    .where(definitions.c.hash.in_(bindparam("hashes", expanding=True)))
+    .order_by(definitions.c.hash)
+    .with_for_update(read=True, key_share=True)
 )
 
 _INSERT_RUN = Statement(
