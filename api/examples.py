@@ -29,6 +29,7 @@ FLOW: _Object = {
 BODIES: dict[str, _Object] = {
     "wrapped": {"flow": FLOW, "input": {"day": "2026-01-02"}},
     "bare": FLOW,
+    "stored": {"flow_id": "data-intake", "version": 3, "input": {"day": "2026-01-02"}},
 }
 _LINKS = {
     "self": f"/flows/{RUN_ID}",
@@ -190,6 +191,11 @@ _DETAILS: dict[HTTPStatus, tuple[str, str, str]] = {
         "run-is-over",
         "The run is over",
         "The run had its final status before it could be cancelled.",
+    ),
+    HTTPStatus.PRECONDITION_FAILED: (
+        "precondition-failed",
+        "It was changed meanwhile",
+        "The newest version is not the one that the request expects.",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "body-too-large",

@@ -16,7 +16,17 @@ from api.border import RequestBorder
 from api.openapi import describe
 from api.problems import on_error, on_http_error, on_invalid_parameters
 from api.resources import open_resources
-from api.routes import explain, health, pages, runs, signals, submitting, validation, workers
+from api.routes import (
+    definitions,
+    explain,
+    health,
+    pages,
+    runs,
+    signals,
+    submitting,
+    validation,
+    workers,
+)
 from shared.errors import FlowManagerError
 from shared.settings import Settings, load_settings
 
@@ -34,6 +44,7 @@ GUARDED_ROUTERS = (
     runs.router,
     explain.router,
     signals.router,
+    definitions.router,
     workers.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no

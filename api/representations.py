@@ -10,6 +10,7 @@ from datetime import datetime
 
 import orjson
 
+from shared.errors import Finding
 from shared.ids import FlowRunId
 from shared.models import NO_INDEX
 from shared.queries.rows import AnyRow
@@ -199,6 +200,19 @@ def statistics(stats: Stats, window_seconds: float, lease_now: float) -> bytes:
             else {"p50": durations.p50, "p95": durations.p95, "p99": durations.p99},
         }
     )
+
+
+def told(finding: Finding) -> Document:
+    """Something wrong, or doubtful."""
+    document: Document = {
+        "pointer": finding.pointer,
+        "code": finding.code,
+        "message": finding.message,
+        "suggestion": finding.suggestion,
+    }
+    if finding.offset is not None:
+        document["offset"] = finding.offset
+    return document
 
 
 def _run_head(row: AnyRow) -> Document:

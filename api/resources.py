@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from api.reading import Reader
 from api.statistics import Statistics
+from api.stored_flows import StoredFlows
 from api.submission import Submissions
 from api.upgrading import Upgrade
 from api.worker_view import WorkerView
@@ -72,7 +73,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         publisher=Publisher(ringer, settings.queue_name),
         endings=endings,
         workers=workers,
-        submissions=Submissions(workers, settings),
+        submissions=Submissions(workers, StoredFlows(reader), settings),
         statistics=Statistics(reader, clock),
         upgrade=Upgrade(settings),
     )

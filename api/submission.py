@@ -6,24 +6,27 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
 
 import orjson
 from pydantic import JsonValue
 
 from api.bodies import LARGE_BYTES
 from api.recent import Recent
-from api.refusals import RefusedDefinition
+from api.refusals import InvalidRequest, RefusedDefinition
+from api.run_requests import StoredRequest, read_run_request
+from api.stored_flows import StoredFlows
 from api.worker_view import WorkerView
 from shared.documents import parse_document
-from shared.errors import InvalidDefinition
-from shared.flow import Flow
-from shared.ids import BranchId, FlowRunId, new_id
+from shared.errors import Finding, InvalidDefinition
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.settings import Settings
 from shared.store.runs import NewRun
+from shared.store.starting import Startable, startable
 from shared.validation import (
     MAX_FINDINGS,
     Limits,
@@ -33,6 +36,8 @@ from shared.validation import (
     validate_definition,
 )
 
+T = TypeVar("T")
+
 _KEPT_BODIES_BYTES = 4_000_000
 _KEPT_DEFINITIONS_BYTES = 8_000_000
 _OWN_WEIGHT = 500
@@ -41,17 +46,10 @@ _OWN_WEIGHT = 500
 
 @dataclass(frozen=True, slots=True)
 class PreparedDefinition:
-    """What of a valid definition a new run needs."""
+    """A valid definition, ready to be run."""
 
-    flow_id: str
-    name: str
-    hash: str
-    json: bytes
-    tags_json: bytes
-    start_task: str
-    start_type: str
+    start: Startable
     input_schema: JsonValue
-    timeout_seconds: float | None
     task_types: frozenset[str]
     """The types under which it was found valid."""
 
@@ -62,33 +60,22 @@ class PreparedRun:
 
     definition: PreparedDefinition
     input_json: bytes
+    asked_for: str
+    """The hash of the definition or, of a stored one, the id and version as the body has them."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
-        definition = self.definition
-        now = datetime.now(UTC)
-        seconds = definition.timeout_seconds
-        return NewRun(
-            flow_run_id=FlowRunId(new_id()),
-            branch_id=BranchId(new_id()),
-            flow_id=definition.flow_id,
-            name=definition.name,
-            definition_hash=definition.hash,
-            definition_json=definition.json,
-            input_json=self.input_json,
-            tags_json=definition.tags_json,
-            start_task=definition.start_task,
-            start_type=definition.start_type,
-            created_at=now,
+        return self.definition.start.new_run(
+            self.input_json,
+            now=datetime.now(UTC),
             ready_at=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
-            deadline=None if seconds is None else now + timedelta(seconds=seconds),
         )
 
     def _hash(self) -> str:
         """The same for bodies that differ in blanks only: a client may write JSON anew."""
-        content = hashlib.sha256(self.definition.hash.encode())
+        content = hashlib.sha256(self.asked_for.encode())
         content.update(self.input_json)
         return content.hexdigest()
 
@@ -96,8 +83,9 @@ class PreparedRun:
 class Submissions:
     """Judges submitted bodies, and remembers those that were found good."""
 
-    def __init__(self, workers: WorkerView, settings: Settings) -> None:
+    def __init__(self, workers: WorkerView, stored: StoredFlows, settings: Settings) -> None:
         self._workers = workers
+        self._stored = stored
         self._settings = settings
         self._limits = Limits(settings.max_tasks, settings.max_edges)
         self._bodies: Recent[bytes, PreparedRun] = Recent(_KEPT_BODIES_BYTES)
@@ -109,6 +97,7 @@ class Submissions:
         Raises:
             InvalidDocument: it is not JSON.
             InvalidDefinition: it cannot run.
+            InvalidRequest: it names a stored definition that is not there, or cannot run now.
         """
         types = await self._workers.task_types()
         key = hashlib.sha256(body).digest()
@@ -117,7 +106,7 @@ class Submissions:
             return known
         try:
             return await self._judge(key, body, types)
-        except RefusedDefinition as error:
+        except (RefusedDefinition, InvalidRequest) as error:
             if all(finding.code != "unknown_task_type" for finding in error.findings):
                 raise
             # A worker that knows more may have started a moment ago.
@@ -139,35 +128,74 @@ class Submissions:
         return await asyncio.to_thread(lambda: self._validate(self._split(body), types))
 
     async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
-        if len(body) <= LARGE_BYTES:
-            prepared = self._prepare(body, types)
-        else:
-            prepared = await asyncio.to_thread(self._prepare, body, types)
-        size = len(prepared.definition.json) + len(prepared.input_json)
+        prepared = await self._beside(len(body), lambda: self._prepare(body, types))
+        if isinstance(prepared, StoredRequest):
+            # Not kept by its body, which means another version when a newer one is stored.
+            return await self._prepare_stored(len(body), prepared, types)
+        size = len(prepared.definition.start.json) + len(prepared.input_json)
         self._bodies.add(key, prepared, size + _OWN_WEIGHT)
         return prepared
 
-    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun:
-        submission = self._split(body)
+    async def _beside(self, size: int, work: Callable[[], T]) -> T:
+        """Do it here or, where it takes long, on a thread."""
+        return work() if size <= LARGE_BYTES else await asyncio.to_thread(work)
+
+    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun | StoredRequest:
+        submission = read_run_request(self._parse(body))
+        if isinstance(submission, StoredRequest):
+            return submission
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:
             validated = self._validate(submission, types)
             if validated.flow is None:
                 raise RefusedDefinition(validated.errors, validated.error_count)
-            definition = _prepare_definition(validated.flow, validated.definition_json, types)
-            self._definitions.add(key, definition, len(definition.json) + _OWN_WEIGHT)
-        wrong = check_input(definition.input_schema, submission.input, MAX_FINDINGS)
-        if wrong:
-            raise InvalidDefinition(wrong)
-        return PreparedRun(definition, orjson.dumps(submission.input))
+            definition = self._keep(key, validated, types)
+        return _prepare_run(definition, submission.input, definition.start.hash)
+
+    async def _prepare_stored(
+        self, size: int, wanted: StoredRequest, types: frozenset[str]
+    ) -> PreparedRun:
+        found = await self._stored.find(wanted)
+        # The hash of what is stored is the key by which definitions are kept.
+        key = bytes.fromhex(found.hash)
+        definition = self._definitions.get(key)
+        if definition is None or definition.task_types is not types:
+            content = await self._stored.content(wanted, found.version)
+            size += len(content)
+            definition = await self._beside(
+                size, lambda: self._judge_stored(key, content, found.version, types)
+            )
+        known = definition
+        return await self._beside(size, lambda: _prepare_run(known, wanted.input, wanted.identity))
+
+    def _judge_stored(
+        self, key: bytes, content: bytes, version: int, types: frozenset[str]
+    ) -> PreparedDefinition:
+        """It was valid when it was stored: the task types may be others now."""
+        validated = self._validate(Submission(orjson.loads(content), "", None), types)
+        if validated.flow is None:
+            raise InvalidRequest([_told(finding, version) for finding in validated.errors])
+        return self._keep(key, validated, types)
+
+    def _keep(self, key: bytes, validated: Validated, types: frozenset[str]) -> PreparedDefinition:
+        flow = validated.flow
+        assert flow is not None
+        content = validated.definition_json
+        definition = PreparedDefinition(
+            start=startable(flow.definition, flow.hash, content),
+            input_schema=flow.definition.input_schema,
+            task_types=types,
+        )
+        self._definitions.add(key, definition, len(content) + _OWN_WEIGHT)
+        return definition
+
+    def _parse(self, body: bytes) -> JsonValue:
+        settings = self._settings
+        return parse_document(body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes)
 
     def _split(self, body: bytes) -> Submission:
-        settings = self._settings
-        document = parse_document(
-            body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes
-        )
-        return split_submission(document)
+        return split_submission(self._parse(body))
 
     def _validate(self, submission: Submission, types: frozenset[str]) -> Validated:
         return validate_definition(
@@ -178,17 +206,14 @@ class Submissions:
         )
 
 
-def _prepare_definition(flow: Flow, content: bytes, types: frozenset[str]) -> PreparedDefinition:
-    definition = flow.definition
-    return PreparedDefinition(
-        flow_id=definition.id,
-        name=definition.name,
-        hash=flow.hash,
-        json=content,
-        tags_json=orjson.dumps(definition.tags),
-        start_task=definition.start_task,
-        start_type=flow.tasks[definition.start_task].task_type,
-        input_schema=definition.input_schema,
-        timeout_seconds=definition.timeout,
-        task_types=types,
-    )
+def _prepare_run(definition: PreparedDefinition, given: JsonValue, asked_for: str) -> PreparedRun:
+    wrong = check_input(definition.input_schema, given, MAX_FINDINGS)
+    if wrong:
+        raise InvalidDefinition(wrong)
+    return PreparedRun(definition, orjson.dumps(given), asked_for)
+
+
+def _told(finding: Finding, version: int) -> Finding:
+    """A finding about a stored definition, at the place of the body that names it."""
+    message = f"version {version} cannot run now: {finding.pointer or '/'}: {finding.message}"
+    return replace(finding, pointer="/flow_id", message=message, offset=None)

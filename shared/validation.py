@@ -57,6 +57,8 @@ class Validated:
     """The definition as it is stored."""
     error_count: int
     """Errors in all, also those beyond the ones told."""
+    prefix: str = ""
+    """The pointer of the definition in the body."""
 
 
 def split_submission(body: JsonValue) -> Submission:
@@ -119,6 +121,7 @@ def validate_definition(
         flow=None if findings.error_count else flow,
         definition_json=content,
         error_count=findings.error_count,
+        prefix=prefix,
     )
 
 

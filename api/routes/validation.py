@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import json_answer
 from api.bodies import read_body
 from api.operations import VALIDATE
-from api.representations import dump
+from api.representations import dump, told
 from api.resources import resources_of
 from shared.errors import Finding, InvalidDefinition
 from shared.flow import Flow
@@ -33,23 +33,11 @@ def _verdict(errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow 
     return dump(
         {
             "valid": not errors,
-            "errors": [_finding(finding) for finding in errors],
-            "warnings": [_finding(finding) for finding in warnings],
+            "errors": [told(finding) for finding in errors],
+            "warnings": [told(finding) for finding in warnings],
             "graph": None if flow is None else _graph(flow),
         }
     )
-
-
-def _finding(finding: Finding) -> dict[str, str | int | None]:
-    told: dict[str, str | int | None] = {
-        "pointer": finding.pointer,
-        "code": finding.code,
-        "message": finding.message,
-        "suggestion": finding.suggestion,
-    }
-    if finding.offset is not None:
-        told["offset"] = finding.offset
-    return told
 
 
 def _graph(flow: Flow) -> dict[str, object]:

@@ -26,6 +26,19 @@ def get_version(connection: Connection, flow_id: str, version: int | None = None
     return connection.execute(statement).one_or_none()
 
 
+def find_version(connection: Connection, flow_id: str, version: int | None = None) -> AnyRow | None:
+    """As :func:`get_version`, without the definition: its hash says which one it is."""
+    statement = (
+        select(*_SUMMARY)
+        .where(versions.c.flow_id == flow_id, versions.c.deleted_at.is_(None))
+        .order_by(versions.c.version.desc())
+        .limit(1)
+    )
+    if version is not None:
+        statement = statement.where(versions.c.version == version)
+    return connection.execute(statement).one_or_none()
+
+
 def list_definitions(connection: Connection, cursor: str | None, limit: int) -> Page:
     """The newest version of each flow by its id, from behind ``cursor``, a flow's id, on."""
     newest = (

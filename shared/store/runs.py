@@ -40,6 +40,8 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    schedule_id: str | None = None
+    """The schedule that starts it, by an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "task_runs": 1,
         "idempotency_key": item.idempotency_key,
         "request_hash": item.request_hash,
+        "schedule_id": item.schedule_id,
         "created_at": item.created_at,
         "deadline": item.deadline,
     }
