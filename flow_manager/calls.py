@@ -58,20 +58,24 @@ class Page:
 
 
 def run_flow(
-    definition: JsonValue, input: JsonValue, *, idempotency_key: str | None
+    definition: JsonValue,
+    input: JsonValue,
+    *,
+    idempotency_key: str | None,
+    version: int | None = None,
 ) -> Call[Submitted]:
     """Submit a run, without waiting for it."""
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    body = orjson.dumps(_submission(definition, input))
+    body = orjson.dumps(_submission(definition, input, version))
     return Call("POST", "/run-flow", _read_submitted, headers=headers, body=body)
 
 
 def get_run(flow_run_id: str, *, wait_seconds: float = 0) -> Call[Run]:
     """One run; with ``wait_seconds``, as soon as it is over or the time has passed."""
     query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
-    path = f"/flows/{_segment(flow_run_id)}"
+    path = f"/flows/{segment(flow_run_id)}"
     return Call("GET", path, _read_run, query=query, wait_seconds=wait_seconds)
 
 
@@ -80,23 +84,22 @@ def get_run_if_changed(
 ) -> Call[tuple[Run | None, str | None]]:
     """One run and its version; no run where it still is at ``version``."""
     headers = {"If-None-Match": version} if version else {}
-    return Call("GET", f"/flows/{_segment(flow_run_id)}", _read_change, headers=headers)
+    return Call("GET", f"/flows/{segment(flow_run_id)}", _read_change, headers=headers)
 
 
 def explain_run(flow_run_id: str) -> Call[Explanation]:
     """Why a run stands where it does."""
-    return Call("GET", f"/flows/{_segment(flow_run_id)}/explain", _read_explanation)
+    return Call("GET", f"/flows/{segment(flow_run_id)}/explain", _read_explanation)
 
 
 def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
     """A page of runs. ``query`` holds the filters; those that are None are left out."""
-    given = {name: str(value) for name, value in query.items() if value is not None}
-    return Call("GET", "/flows", _read_page, query=given)
+    return Call("GET", "/flows", _read_page, query=query_of(query))
 
 
 def cancel_run(flow_run_id: str) -> Call[JsonValue]:
     """Ask for a run to be cancelled."""
-    return Call("POST", f"/flows/{_segment(flow_run_id)}/cancel", _read_json)
+    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_json)
 
 
 def send_signal(
@@ -106,7 +109,7 @@ def send_signal(
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    path = f"/flows/{_segment(flow_run_id)}/signals/{_segment(signal)}"
+    path = f"/flows/{segment(flow_run_id)}/signals/{segment(signal)}"
     return Call("POST", path, _read_json, headers=headers, body=orjson.dumps(data))
 
 
@@ -130,18 +133,31 @@ def check(response: httpx2.Response) -> None:
     raise RequestRefused(response.status_code, problem)
 
 
-def _submission(definition: JsonValue, input: JsonValue) -> JsonValue:
-    """The body of a submit; a definition may come wrapped already, with an input of its own."""
-    if isinstance(definition, dict) and ("flow" in definition or "flow_id" in definition):
-        return definition if input is None else {**definition, "input": input}
-    wrapped: dict[str, JsonValue] = {"flow": definition}
+def _submission(definition: JsonValue, input: JsonValue, version: int | None) -> JsonValue:
+    """The body of a submit; a definition may come wrapped already, with an input of its own, or
+    be the id of a stored one."""
+    body: dict[str, JsonValue]
+    if isinstance(definition, str):
+        body = {"flow_id": definition}
+    elif isinstance(definition, dict) and ("flow" in definition or "flow_id" in definition):
+        body = dict(definition)
+    else:
+        body = {"flow": definition}
+    if version is not None:
+        body["version"] = version
     if input is not None:
-        wrapped["input"] = input
-    return wrapped
+        body["input"] = input
+    return body
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
+    """A part of a path, whatever it holds."""
     return quote(text, safe="")
+
+
+def query_of(given: Mapping[str, str | int | None]) -> dict[str, str]:
+    """A query; what is None is left out."""
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _read_submitted(response: httpx2.Response) -> Submitted:

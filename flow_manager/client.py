@@ -21,6 +21,7 @@ from pydantic import JsonValue, ValidationError
 
 from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
+from flow_manager.definition_client import AsyncDefinitions, Definitions
 from flow_manager.results import Explanation, Run, RunSummary, Submitted
 
 __all__ = [
@@ -63,6 +64,8 @@ class FlowClient:
         self._http = httpx2.Client(
             base_url=url, headers=_headers(api_key), trust_env=False, transport=transport
         )
+        self.definitions = Definitions(self._send)
+        """The stored definitions."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,21 +87,28 @@ class FlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        version: int | None = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Start a run and come back as soon as it is accepted."""
-        return self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+        """Start a run and come back as soon as it is accepted.
+
+        ``definition`` may be the id of a stored one, of which the newest version is run unless
+        ``version`` names another.
+        """
+        call = calls.run_flow(definition, input, idempotency_key=idempotency_key, version=version)
+        return self._send(call)
 
     def run_and_wait(
         self,
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        version: int | None = None,
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Run:
         """Start a run and wait until it is over; raises TimeoutError where that takes longer."""
-        submitted = self.run(definition, input, idempotency_key=idempotency_key)
+        submitted = self.run(definition, input, version=version, idempotency_key=idempotency_key)
         return self.wait(submitted.flow_run_id, timeout_seconds=timeout_seconds)
 
     def wait(self, flow_run_id: str, *, timeout_seconds: float | None = None) -> Run:
@@ -195,6 +205,8 @@ class AsyncFlowClient:
         self._http = httpx2.AsyncClient(
             base_url=url, headers=_headers(api_key), trust_env=False, transport=transport
         )
+        self.definitions = AsyncDefinitions(self._send)
+        """The stored definitions."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -216,21 +228,30 @@ class AsyncFlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        version: int | None = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Start a run and come back as soon as it is accepted."""
-        return await self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+        """Start a run and come back as soon as it is accepted.
+
+        ``definition`` may be the id of a stored one, of which the newest version is run unless
+        ``version`` names another.
+        """
+        call = calls.run_flow(definition, input, idempotency_key=idempotency_key, version=version)
+        return await self._send(call)
 
     async def run_and_wait(
         self,
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        version: int | None = None,
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Run:
         """Start a run and wait until it is over; raises TimeoutError where that takes longer."""
-        submitted = await self.run(definition, input, idempotency_key=idempotency_key)
+        submitted = await self.run(
+            definition, input, version=version, idempotency_key=idempotency_key
+        )
         return await self.wait(submitted.flow_run_id, timeout_seconds=timeout_seconds)
 
     async def wait(self, flow_run_id: str, *, timeout_seconds: float | None = None) -> Run:

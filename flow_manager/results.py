@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """Whatever the service answers."""
+
     model_config = ConfigDict(extra="allow", frozen=True)
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -20,7 +22,7 @@ class _Answer(BaseModel):
         return document
 
 
-class TaskError(_Answer):
+class TaskError(Answer):
     """What a task raised."""
 
     type: str = ""
@@ -30,7 +32,7 @@ class TaskError(_Answer):
     """The task that raised; given where the error is the run's."""
 
 
-class TaskRunResult(_Answer):
+class TaskRunResult(Answer):
     """One attempt at one visit of a task."""
 
     task_run_id: str
@@ -53,7 +55,7 @@ class TaskRunResult(_Answer):
     worker: str | None = None
 
 
-class LogLine(_Answer):
+class LogLine(Answer):
     """A line that a task logged."""
 
     at: datetime
@@ -62,7 +64,7 @@ class LogLine(_Answer):
     message: str
 
 
-class RunSummary(_Answer):
+class RunSummary(Answer):
     """A run as lists show it."""
 
     flow_run_id: str
@@ -100,7 +102,7 @@ class Run(RunSummary):
     definition: JsonValue = None
 
 
-class StandingReason(_Answer):
+class StandingReason(Answer):
     """Why something of a run does not move."""
 
     code: str
@@ -110,7 +112,7 @@ class StandingReason(_Answer):
     data: dict[str, JsonValue] = {}
 
 
-class Explanation(_Answer):
+class Explanation(Answer):
     """Why a run stands where it does."""
 
     flow_run_id: str
@@ -121,7 +123,7 @@ class Explanation(_Answer):
     """Open branches beyond those that are told about."""
 
 
-class Submitted(_Answer):
+class Submitted(Answer):
     """An accepted run."""
 
     flow_run_id: str
@@ -129,7 +131,7 @@ class Submitted(_Answer):
     status: RunStatus
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """What is wrong with a request (RFC 9457)."""
 
     title: str = ""

@@ -13,6 +13,7 @@ from flow_manager.command import (
     installation,
     processes,
     runs,
+    stored,
 )
 
 application = typer.Typer(
@@ -64,6 +65,16 @@ application.command("workers")(installation.workers)
 _with_settings("doctor", application)(diagnosis.doctor)
 _with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)
+
+_definitions = typer.Typer(
+    help="Stored definitions and their versions.", no_args_is_help=True, rich_markup_mode=None
+)
+_definitions.command("list")(stored.list_definitions)
+_definitions.command("put")(stored.put)
+_definitions.command("show")(stored.show)
+_definitions.command("versions")(stored.versions)
+_definitions.command("delete")(stored.delete)
+application.add_typer(_definitions, name="definitions")
 
 _database = typer.Typer(
     help="The database's schema and copies.", no_args_is_help=True, rich_markup_mode=None

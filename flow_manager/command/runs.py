@@ -4,6 +4,7 @@ They speak to the service by HTTP, so they work from any machine that reaches it
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,15 @@ TIMEOUT = typer.Option(
 
 
 def run(
-    file: Path = typer.Argument(help="A definition as JSON; - for standard input."),
+    file: Path | None = typer.Argument(
+        None, help="A definition as JSON; - for standard input.", show_default=False
+    ),
+    flow_id: str | None = typer.Option(
+        None, "--flow-id", help="A stored definition, in place of FILE.", show_default=False
+    ),
+    version: int | None = typer.Option(
+        None, "--version", min=1, help="Which of its versions; else the newest.", show_default=False
+    ),
     given_input: str | None = typer.Option(
         None, "--input", help="The run's input: JSON, or @FILE.", show_default=False
     ),
@@ -45,23 +54,24 @@ def run(
     api_key: str | None = API_KEY,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Run a definition and wait for its result.
+    """Run a definition, of a file or a stored one, and wait for its result.
 
     Exit status: 0 completed with success, 1 failed or with outcome failure, 2 invalid,
     3 cancelled, 124 waited too long.
     """
     from flow_manager.calls import RequestRefused
-    from flow_manager.command.definitions import read_document
 
-    body, definition = read_document(file)
+    source = _source(file, flow_id, version)
     run_input = _read_input(given_input)
     with connect(url, api_key) as client:
         try:
-            submitted = client.run(definition, run_input, idempotency_key=idempotency_key)
+            submitted = client.run(
+                source.definition, run_input, version=version, idempotency_key=idempotency_key
+            )
         except RequestRefused as refusal:
             if refusal.status not in INVALID_STATUSES:
                 raise
-            _print_refusal(file, body, definition, refusal)
+            print_refusal(source.file, source.body, source.definition, refusal)
             raise typer.Exit(ExitStatus.INVALID) from None
         _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
 
@@ -160,6 +170,28 @@ def exit_status(run: "Run") -> int:
     return ExitStatus.SUCCESS if run.is_success else ExitStatus.FAILED
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is to be run, and where its text is for who points at a place in it."""
+
+    file: Path
+    body: bytes
+    definition: "JsonValue"
+
+
+def _source(file: Path | None, flow_id: str | None, version: int | None) -> _Source:
+    from flow_manager.command.definitions import read_document
+
+    if (file is None) == (flow_id is None):
+        raise InvalidInput("give either FILE or --flow-id")
+    if file is None:
+        return _Source(Path(str(flow_id)), b"", flow_id)
+    if version is not None:
+        raise InvalidInput("--version belongs to --flow-id")
+    body, definition = read_document(file)
+    return _Source(file, body, definition)
+
+
 def _follow(
     client: "FlowClient",
     flow_run_id: str,
@@ -245,7 +277,7 @@ def _read_input(text: str | None) -> "JsonValue":
         raise InvalidInput(f"--input: {error.message}{place}") from None
 
 
-def _print_refusal(
+def print_refusal(
     file: Path, body: bytes, definition: "JsonValue", refusal: "RequestRefused"
 ) -> None:
     """What the service has against it, with the places in the file."""
