@@ -22,6 +22,7 @@ from api.routes import (
     health,
     pages,
     runs,
+    schedules,
     signals,
     submitting,
     validation,
@@ -45,6 +46,7 @@ GUARDED_ROUTERS = (
     explain.router,
     signals.router,
     definitions.router,
+    schedules.router,
     workers.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no

@@ -22,6 +22,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _TAGS = [
     {"name": "runs", "description": "Start runs, look at them, cancel them."},
     {"name": "definitions", "description": "Judge flow definitions, and store them."},
+    {"name": "schedules", "description": "Start stored definitions by the clock."},
     {"name": "workers", "description": "Workers, task types and figures."},
     {"name": "health", "description": "For whatever watches over the service."},
 ]

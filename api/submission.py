@@ -6,7 +6,7 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -63,7 +63,9 @@ class PreparedRun:
     asked_for: str
     """The hash of the definition or, of a stored one, the id and version as the body has them."""
 
-    def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
+    def new_run(
+        self, clock: LeaseClock, idempotency_key: str | None, *, schedule_id: str | None = None
+    ) -> NewRun:
         """The run to be stored, with new ids."""
         return self.definition.start.new_run(
             self.input_json,
@@ -71,6 +73,7 @@ class PreparedRun:
             ready_at=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
+            schedule_id=schedule_id,
         )
 
     def _hash(self) -> str:
@@ -104,8 +107,28 @@ class Submissions:
         known = self._bodies.get(key)
         if known is not None and known.definition.task_types is types:
             return known
+        return await self._by_newest_types(types, lambda given: self._judge(key, body, given))
+
+    async def prepare_stored(self, wanted: StoredRequest, size: int) -> PreparedRun:
+        """A run of a stored definition; ``size`` is that of its input.
+
+        Raises:
+            InvalidDefinition: the input does not fit it.
+            InvalidRequest: it is not there, or cannot run now.
+        """
+        types = await self._workers.task_types()
+        return await self._by_newest_types(
+            types, lambda given: self._prepare_stored(size, wanted, given)
+        )
+
+    async def _by_newest_types(
+        self,
+        types: frozenset[str],
+        judge: Callable[[frozenset[str]], Awaitable[PreparedRun]],
+    ) -> PreparedRun:
+        """Judge by ``types`` and, where they know too little, by those of this moment."""
         try:
-            return await self._judge(key, body, types)
+            return await judge(types)
         except (RefusedDefinition, InvalidRequest) as error:
             if all(finding.code != "unknown_task_type" for finding in error.findings):
                 raise
@@ -113,7 +136,7 @@ class Submissions:
             newer = await self._workers.task_types(max_age_seconds=0.0)
             if newer is types:
                 raise
-        return await self._judge(key, body, newer)
+        return await judge(newer)
 
     async def validate(self, body: bytes) -> Validated:
         """Everything that can be said about the definition in ``body``.

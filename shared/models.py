@@ -131,6 +131,12 @@ class FlowRun(_Table, table=True):
         Index("flow_run_by_definition", "definition_hash"),
         Index("flow_run_by_key", "idempotency_key", unique=True),
         Index(
+            "flow_run_of_schedule",
+            "schedule_id",
+            sqlite_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+        ),
+        Index(
             "flow_run_of_task_run",
             "parent_task_run_id",
             unique=True,

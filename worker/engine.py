@@ -29,6 +29,7 @@ from worker.outbound.client import Outbound
 from worker.outbound.policy import OutboundPolicy
 from worker.outbound.process import install
 from worker.runner import Runner
+from worker.scheduler import Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +67,9 @@ class Engine:
         self._leader = Leader(
             self.worker_id, self.writer, self.clock, settings, self.ringer, publisher
         )
+        self._scheduler = Scheduler(
+            self.database, self.writer, self.clock, self.ringer, lambda: self._leader.is_leading
+        )
         install(Outbound(OutboundPolicy.of(settings)))
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
@@ -90,6 +94,10 @@ class Engine:
             loop.create_task(self.claimer.sweep_for_ever(), name="sweep"),
             loop.create_task(self.claimer.try_suspects_for_ever(), name="suspects"),
             loop.create_task(self._leader.lead_for_ever(), name="leader"),
+            loop.create_task(
+                self._scheduler.schedule_for_ever(self.settings.sweep_seconds / 2),
+                name="scheduler",
+            ),
         ]
         journal = self.runner.journal
         self._last_loops = [loop.create_task(journal.flush_for_ever(), name="journal")]

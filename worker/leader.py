@@ -104,6 +104,11 @@ class Leader:
         self._is_leading = False
         self.peers = 1
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether it led at its last look around."""
+        return self._is_leading
+
     async def lead_for_ever(self) -> None:
         """Look around twice a sweep."""
         rounds, behind = 0, False
