@@ -23,6 +23,7 @@ from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
 from flow_manager.definition_client import AsyncDefinitions, Definitions
 from flow_manager.results import Explanation, Run, RunSummary, Submitted
+from flow_manager.schedule_client import AsyncSchedules, Schedules
 
 __all__ = [
     "AsyncFlowClient",
@@ -66,6 +67,8 @@ class FlowClient:
         )
         self.definitions = Definitions(self._send)
         """The stored definitions."""
+        self.schedules = Schedules(self._send)
+        """What starts them by the clock."""
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +210,8 @@ class AsyncFlowClient:
         )
         self.definitions = AsyncDefinitions(self._send)
         """The stored definitions."""
+        self.schedules = AsyncSchedules(self._send)
+        """What starts them by the clock."""
 
     async def __aenter__(self) -> Self:
         return self

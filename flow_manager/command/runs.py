@@ -62,7 +62,7 @@ def run(
     from flow_manager.calls import RequestRefused
 
     source = _source(file, flow_id, version)
-    run_input = _read_input(given_input)
+    run_input = read_input(given_input)
     with connect(url, api_key) as client:
         try:
             submitted = client.run(
@@ -157,7 +157,7 @@ def signal(
 ) -> None:
     """Send a signal to a run: whoever waits for it goes on."""
     with connect(url, api_key) as client:
-        client.signal(flow_run_id, name, _read_input(data), idempotency_key=idempotency_key)
+        client.signal(flow_run_id, name, read_input(data), idempotency_key=idempotency_key)
     print(f"Sent {name} to run {flow_run_id}.")
 
 
@@ -259,7 +259,8 @@ def _print_output(run: "Run") -> None:
         print_json(run.output)
 
 
-def _read_input(text: str | None) -> "JsonValue":
+def read_input(text: str | None) -> "JsonValue":
+    """JSON as an option gives it: the text itself, or @FILE; None where it was not given."""
     from shared.documents import parse_document
     from shared.errors import InvalidDocument
     from shared.settings import load_settings
@@ -283,7 +284,7 @@ def print_refusal(
     """What the service has against it, with the places in the file."""
     from flow_manager.command.definitions import describe
 
-    findings = [_finding(each) for each in refusal.problem.errors]
+    findings = [finding_of(each) for each in refusal.problem.errors]
     if not findings:
         print(f"{file}: {refusal}", file=sys.stderr)
     is_bare = isinstance(definition, dict) and "flow" not in definition
@@ -293,7 +294,8 @@ def print_refusal(
         print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
 
 
-def _finding(error: dict[str, "JsonValue"]) -> "Finding":
+def finding_of(error: dict[str, "JsonValue"]) -> "Finding":
+    """A finding of a problem that the service sent."""
     from shared.errors import Finding
 
     suggestion, offset = error.get("suggestion"), error.get("offset")
