@@ -31,7 +31,6 @@ _TITLES = {
     404: "There is no such run.",
     408: "The body did not come in time.",
     409: "The run's state forbids it.",
-    412: "What is stored is not what the request expects.",
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "Something does not fit; every place is named.",
@@ -50,21 +49,22 @@ def header(name: str, description: str, example: str) -> Document:
     }
 
 
-def _shape(name: str) -> Document:
+def shape(name: str) -> Document:
+    """What refers to a shape."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _content(shape: str, example: object) -> Document:
-    return {"schema": _shape(shape), EXAMPLE: orjson.dumps(example).decode()}
+def _content(shape_name: str, example: object) -> Document:
+    return {"schema": shape(shape_name), EXAMPLE: orjson.dumps(example).decode()}
 
 
 def answer(
-    description: str, shape: str, example: object, headers: Mapping[str, str] | None = None
+    description: str, shape_name: str, example: object, headers: Mapping[str, str] | None = None
 ) -> Document:
     """An answer of that shape."""
     return {
         "description": description,
-        "content": {"application/json": _content(shape, example)},
+        "content": {"application/json": _content(shape_name, example)},
         "headers": {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in (headers or {}).items()
@@ -82,7 +82,7 @@ def _problem(status: int, description: str) -> Document:
 
 def body(**shapes: str | None) -> Document:
     """A body of one of these shapes, or of any where none is named; each with its example."""
-    named = [_shape(shape) for shape in shapes.values() if shape is not None]
+    named = [shape(name) for name in shapes.values() if name is not None]
     return {
         "required": True,
         "content": {

@@ -29,8 +29,23 @@ FLOW: _Object = {
 BODIES: dict[str, _Object] = {
     "wrapped": {"flow": FLOW, "input": {"day": "2026-01-02"}},
     "bare": FLOW,
-    "stored": {"flow_id": "data-intake", "version": 3, "input": {"day": "2026-01-02"}},
+    "stored": {"flow_id": "data-intake", "input": {"day": "2026-01-02"}},
 }
+FLOW_ID = "data-intake"
+_VERSION: _Object = {
+    "flow_id": FLOW_ID,
+    "version": 3,
+    "hash": "9f2c4e1d5b7a6038c1d2e3f4a5b6c7d8e9f00112233445566778899aabbccdde",
+    "created_at": "2026-01-02T03:04:05.678901Z",
+    "links": {
+        "self": "/definitions/data-intake?version=3",
+        "versions": "/definitions/data-intake/versions",
+    },
+}
+STORED_VERSION: _Object = _VERSION | {"warnings": []}
+STORED_DEFINITION: _Object = _VERSION | {"definition": FLOW}
+DEFINITION_PAGE: _Object = {"definitions": [_VERSION], "next_cursor": None}
+VERSION_PAGE: _Object = {"versions": [_VERSION], "next_cursor": "3"}
 _LINKS = {
     "self": f"/flows/{RUN_ID}",
     "tasks": f"/flows/{RUN_ID}/tasks",
@@ -85,6 +100,7 @@ _TASK_RUN: _Object = {
     "finished_at": "2026-01-02T03:04:05.683100Z",
     "duration_ms": 2.1,
     "worker": _WORKER_ID,
+    "child_flow_run_id": None,
 }
 _SUMMARY: _Object = {
     "flow_run_id": RUN_ID,
@@ -107,6 +123,7 @@ _SUMMARY: _Object = {
 RUN: _Object = _SUMMARY | {
     "input": {"day": "2026-01-02"},
     "output": None,
+    "ending": None,
     "error": {"task": "fetch_data"} | _TASK_RUN["error"],
     "path": ["fetch_data"],
     "tasks": [_TASK_RUN],
@@ -169,6 +186,24 @@ STATS: _Object = {
     "throughput": {"window_seconds": 60.0, "finished": 600, "finished_per_second": 10.0},
     "duration_ms": {"p50": 7.1, "p95": 11.9, "p99": 19.4},
 }
+WEBHOOKS: _Object = {
+    "webhooks": [
+        {
+            "webhook_id": "01980f2e-9c00-7000-8000-2c4d6e8f0a1b",
+            "type": "flow_manager.run.failed",
+            "flow_run_id": "01980f2e-8a00-7000-8000-3f1b5d7a9c24",
+            "host": "hooks.example.com",
+            "state": "dead",
+            "attempts": 1,
+            "status_code": 404,
+            "error": "the receiver answered 404",
+            "created_at": "2026-01-02T03:04:06Z",
+            "next_at": None,
+            "ended_at": "2026-01-02T03:04:06.200000Z",
+        }
+    ],
+    "next_cursor": None,
+}
 READY: _Object = {"status": "ready", "checks": {"database": "ok", "redis": "ok"}}
 
 _DETAILS: dict[HTTPStatus, tuple[str, str, str]] = {
@@ -191,11 +226,6 @@ _DETAILS: dict[HTTPStatus, tuple[str, str, str]] = {
         "run-is-over",
         "The run is over",
         "The run had its final status before it could be cancelled.",
-    ),
-    HTTPStatus.PRECONDITION_FAILED: (
-        "precondition-failed",
-        "It was changed meanwhile",
-        "The newest version is not the one that the request expects.",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "body-too-large",

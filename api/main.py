@@ -26,6 +26,7 @@ from api.routes import (
     signals,
     submitting,
     validation,
+    webhooks,
     workers,
 )
 from shared.errors import FlowManagerError
@@ -42,12 +43,13 @@ _NO_TELEMETRY: TelemetryConfig = {
 GUARDED_ROUTERS = (
     submitting.router,
     validation.router,
+    definitions.router,
+    schedules.router,
     runs.router,
     explain.router,
     signals.router,
-    definitions.router,
-    schedules.router,
     workers.router,
+    webhooks.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no
 rule about paths has to know them."""

@@ -24,6 +24,7 @@ _TAGS = [
     {"name": "definitions", "description": "Judge flow definitions, and store them."},
     {"name": "schedules", "description": "Start stored definitions by the clock."},
     {"name": "workers", "description": "Workers, task types and figures."},
+    {"name": "webhooks", "description": "Who is told how runs end."},
     {"name": "health", "description": "For whatever watches over the service."},
 ]
 
@@ -48,8 +49,8 @@ def describe(app: FastAPI) -> None:
 def build(app: FastAPI) -> dict[str, Any]:
     """The document of the calls of ``app``."""
     # Late: the models take 10 MB, and most processes are never asked for this document.
+    from api.schedule_shapes import SCHEDULE_SHAPES
     from api.shapes import SHAPES
-    from api.shapes_of_stored import SHAPES_OF_STORED
 
     document = get_openapi(
         title="Flow Manager",
@@ -60,7 +61,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(shape, "validation") for shape in (*SHAPES, *SHAPES_OF_STORED)], ref_template=_REFERENCE
+        [(shape, "validation") for shape in (*SHAPES, *SCHEDULE_SHAPES)], ref_template=_REFERENCE
     )
     schemas = dict(definitions["$defs"])
     schemas["SubmitAnswer"] = {

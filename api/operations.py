@@ -25,7 +25,6 @@ _RUN_ID = {
     "example": examples.RUN_ID,
 }
 
-
 _BODY_PROBLEMS = (400, 408, 413, 415, 422, 503)
 _LOCATION = {"Location": "The path of the run."}
 
@@ -42,7 +41,7 @@ SUBMIT = _operation(
         202: _answer("The run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
     },
     _BODY_PROBLEMS,
-    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition", stored="StoredFlowRequest"),
+    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition", stored="SubmittedId"),
     parameters=[
         _WAIT,
         _header("Prefer", "`wait=SECONDS`: the same as `?wait=` (RFC 7240).", "wait=5"),
@@ -86,7 +85,14 @@ EXPLAIN = _operation(
 CANCEL = _operation(
     "runs",
     "Cancel a run",
-    {202: _answer("It is cancelled.", "AcceptedRun", examples.CANCELLED, _LOCATION)},
+    {
+        202: _answer(
+            "It is cancelled or, where it has something to undo, `running` until that is done.",
+            "AcceptedRun",
+            examples.CANCELLED,
+            _LOCATION,
+        )
+    },
     (400, 404, 408, 409, 413, 415, 422, 503),
     parameters=[_RUN_ID],
 )
@@ -117,6 +123,56 @@ VALIDATE = _operation(
     # Any JSON is judged: what is no definition gets a verdict, too.
     requestBody=_body(wrapped=None, bare=None),
 )
+_FLOW_ID = {
+    "name": "flow_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "example": examples.FLOW_ID,
+}
+PUT_DEFINITION = _operation(
+    "definitions",
+    "Store a definition",
+    {
+        200: _answer("The newest version is the same.", "StoredVersion", examples.STORED_VERSION),
+        201: _answer(
+            "It is a new version.",
+            "StoredVersion",
+            examples.STORED_VERSION,
+            {"Location": "The path of the version."},
+        ),
+    },
+    (400, 404, 408, 413, 415, 422, 503),
+    requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition"),
+    parameters=[_FLOW_ID],
+)
+GET_DEFINITION = _operation(
+    "definitions",
+    "Look at a stored definition",
+    {200: _answer("A version of it.", "StoredDefinition", examples.STORED_DEFINITION)},
+    (404, 422, 503),
+    parameters=[_FLOW_ID],
+)
+DELETE_DEFINITION = _operation(
+    "definitions",
+    "Delete a stored definition",
+    {204: {"description": "No run can be started of it any more; those that run go on."}},
+    (400, 404, 408, 413, 415, 422, 503),
+    parameters=[_FLOW_ID],
+)
+LIST_DEFINITIONS = _operation(
+    "definitions",
+    "List stored definitions",
+    {200: _answer("The newest version of each.", "DefinitionPage", examples.DEFINITION_PAGE)},
+    (422, 503),
+)
+LIST_VERSIONS = _operation(
+    "definitions",
+    "List the versions of a stored definition",
+    {200: _answer("The newest first.", "VersionPage", examples.VERSION_PAGE)},
+    (404, 422, 503),
+    parameters=[_FLOW_ID],
+)
 LIST_TASK_TYPES = _operation(
     "workers",
     "List the registered task types",
@@ -134,6 +190,12 @@ STATS = _operation(
     "Counts, queue depth, throughput and latencies",
     {200: _answer("The figures.", "Stats", examples.STATS)},
     (503,),
+)
+LIST_WEBHOOKS = _operation(
+    "webhooks",
+    "List deliveries of webhooks",
+    {200: _answer("A page of deliveries, the newest first.", "WebhookPage", examples.WEBHOOKS)},
+    (422, 503),
 )
 LIVE = _operation(
     "health",

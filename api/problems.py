@@ -18,7 +18,6 @@ from api.refusals import (
     BodyTooLarge,
     BodyTooSlow,
     InvalidRequest,
-    PreconditionFailed,
     RefusedDefinition,
     UnsupportedBody,
 )
@@ -88,9 +87,6 @@ _KINDS: dict[type[FlowManagerError], Kind] = {
     ),
     NotFound: Kind(HTTPStatus.NOT_FOUND, "not-found", "There is nothing at this address"),
     RunIsOver: Kind(HTTPStatus.CONFLICT, "run-is-over", "The run is over"),
-    PreconditionFailed: Kind(
-        HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "It was changed meanwhile"
-    ),
     Conflict: Kind(HTTPStatus.CONFLICT, "conflict", "The present state forbids it"),
     Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not available at the moment", _RETRY_AFTER

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.errors import Conflict, Finding, InvalidDefinition, InvalidInput, LimitExceeded
+from shared.errors import Finding, InvalidDefinition, InvalidInput, LimitExceeded
 
 
 class InvalidRequest(InvalidInput):
@@ -28,10 +28,6 @@ class UnsupportedBody(InvalidInput):
 
 class BodyTooSlow(InvalidInput):
     """The body did not come in time."""
-
-
-class PreconditionFailed(Conflict):
-    """What is stored is not what the caller's ``If-Match`` or ``If-None-Match`` expects."""
 
 
 class BodyTooLarge(LimitExceeded):

@@ -7,6 +7,7 @@ came, and is never parsed on its way out.
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 import orjson
 
@@ -17,6 +18,7 @@ from shared.queries.rows import AnyRow
 from shared.queries.runs import Page, StoredRun
 from shared.queries.workers import Stats
 from shared.status import RunStatus, TaskRunStatus
+from shared.undoing import parse_ending
 
 _OPTIONS = orjson.OPT_UTC_Z
 
@@ -69,13 +71,15 @@ def run(stored: StoredRun) -> bytes:
     document = _run_head(row)
     document |= {
         "input": _raw(row.input),
-        "output": _raw(row.output),
+        # Of a run in its ending it is known already, and may yet come to nothing.
+        "output": None if row.finished_at is None else _raw(row.output),
         "error": _raw(row.error),
+        "ending": None if row.ending is None else _ending(row.ending),
         # Visits: no further attempts at one, and no items of a list.
         "path": [
             task.task for task in stored.tasks if task.attempt == 1 and task.item_index == NO_INDEX
         ],
-        "tasks": [task_run(task) for task in stored.tasks],
+        "tasks": [task_run(task, stored.children.get(task.id)) for task in stored.tasks],
         "tasks_truncated": stored.is_truncated,
         "logs": [
             {"at": line.at, "level": line.level, "task": line.task, "message": line.message}
@@ -83,7 +87,7 @@ def run(stored: StoredRun) -> bytes:
         ],
         "logs_truncated": stored.are_logs_truncated,
         "definition": _raw(row.definition),
-        "parent_flow_run_id": None,
+        "parent_flow_run_id": row.parent_flow_run_id,
         "links": links(row.id),
     }
     return dump(document)
@@ -108,11 +112,12 @@ def run_list(page: Page) -> bytes:
 
 def task_run_list(page: Page) -> bytes:
     """A page of a run's task runs."""
-    return dump({"tasks": [task_run(row) for row in page.rows], "next_cursor": page.next_cursor})
+    tasks = [task_run(row, page.children.get(row.id)) for row in page.rows]
+    return dump({"tasks": tasks, "next_cursor": page.next_cursor})
 
 
-def task_run(row: AnyRow) -> Document:
-    """One attempt at one visit of a task."""
+def task_run(row: AnyRow, child: str | None = None) -> Document:
+    """One attempt at one visit of a task; ``child`` is the run that it waited for."""
     return {
         "task_run_id": row.id,
         "name": row.task,
@@ -130,7 +135,54 @@ def task_run(row: AnyRow) -> Document:
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at, row.finished_at),
         "worker": row.worker_id,
+        "child_flow_run_id": child,
     }
+
+
+def version_path(flow_id: str, version: int) -> str:
+    """Where a version of a stored definition is looked at."""
+    return f"/definitions/{quote(flow_id)}?version={version}"
+
+
+def version(flow_id: str, version: int, content_hash: str, created_at: datetime) -> Document:
+    """One version of a stored definition, without what it says."""
+    return {
+        "flow_id": flow_id,
+        "version": version,
+        "hash": content_hash,
+        "created_at": created_at,
+        "links": {
+            "self": version_path(flow_id, version),
+            "versions": f"/definitions/{quote(flow_id)}/versions",
+        },
+    }
+
+
+def _version(row: AnyRow) -> Document:
+    return version(row.flow_id, row.version, row.hash, row.created_at)
+
+
+def finding(found: Finding) -> Document:
+    """One thing wrong, or doubtful, with a definition."""
+    told: Document = {
+        "pointer": found.pointer,
+        "code": found.code,
+        "message": found.message,
+        "suggestion": found.suggestion,
+    }
+    if found.offset is not None:
+        told["offset"] = found.offset
+    return told
+
+
+def stored_definition(row: AnyRow) -> bytes:
+    """A stored definition."""
+    return dump(_version(row) | {"definition": _raw(row.definition)})
+
+
+def version_list(field: str, page: Page) -> bytes:
+    """A page of versions, under ``field``."""
+    return dump({field: [_version(row) for row in page.rows], "next_cursor": page.next_cursor})
 
 
 def task_type_list(rows: Sequence[AnyRow]) -> bytes:
@@ -202,19 +254,6 @@ def statistics(stats: Stats, window_seconds: float, lease_now: float) -> bytes:
     )
 
 
-def told(finding: Finding) -> Document:
-    """Something wrong, or doubtful."""
-    document: Document = {
-        "pointer": finding.pointer,
-        "code": finding.code,
-        "message": finding.message,
-        "suggestion": finding.suggestion,
-    }
-    if finding.offset is not None:
-        document["offset"] = finding.offset
-    return document
-
-
 def _run_head(row: AnyRow) -> Document:
     return {
         "flow_run_id": row.id,
@@ -228,6 +267,12 @@ def _run_head(row: AnyRow) -> Document:
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at or row.created_at, row.finished_at),
     }
+
+
+def _ending(stored: bytes) -> Document:
+    """What a run will have come to when its ending is over."""
+    ending = parse_ending(stored).concluded()
+    return {"status": ending.status, "outcome": ending.outcome, "error": ending.error}
 
 
 def _raw(stored: bytes | None) -> orjson.Fragment | None:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from api.reading import Reader
 from api.statistics import Statistics
-from api.stored_flows import StoredFlows
+from api.stored import StoredView
+from api.sub_flows import SubFlowView
 from api.submission import Submissions
 from api.upgrading import Upgrade
 from api.worker_view import WorkerView
@@ -73,7 +74,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         publisher=Publisher(ringer, settings.queue_name),
         endings=endings,
         workers=workers,
-        submissions=Submissions(workers, StoredFlows(reader), settings),
+        submissions=Submissions(workers, StoredView(reader), SubFlowView(reader), settings),
         statistics=Statistics(reader, clock),
         upgrade=Upgrade(settings),
     )

@@ -8,15 +8,16 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from api.refusals import InvalidRequest
-from api.run_requests import StoredRequest, check_flow_reference
 from shared.cron import OverlapPolicy, Schedule, next_tick, parse_schedule
-from shared.errors import Finding, InvalidSchedule
+from shared.errors import Finding, InvalidDefinition, InvalidSchedule
 from shared.findings import nearest_names, quoted
+from shared.submissions import StoredSubmission, read_submission
 
 SCHEDULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 """Ids stand in paths and in idempotency keys."""
 _TIMING = ("cron", "time_zone", "every", "start")
-_FIELDS = ("id", "flow_id", "version", "input", *_TIMING, "overlap", "catch_up", "paused")
+_STARTS = ("flow_id", "version", "input")
+_FIELDS = ("id", *_STARTS, *_TIMING, "overlap", "catch_up", "paused")
 _OVERLAPS: Mapping[str, OverlapPolicy] = {"skip": "skip", "queue": "queue", "allow": "allow"}
 
 
@@ -25,7 +26,7 @@ class ScheduleRequest:
     """A schedule as a caller wants it."""
 
     id: str | None
-    wanted: StoredRequest
+    wanted: StoredSubmission
     """What it starts."""
     timing: Schedule
     overlap: OverlapPolicy
@@ -43,33 +44,46 @@ def read_schedule(document: JsonValue, now: datetime) -> ScheduleRequest:
     if not isinstance(document, dict):
         raise InvalidRequest([Finding("", "wrong_type", "a schedule must be an object")])
     findings = [_unknown(field) for field in document if field not in _FIELDS]
-    if "flow_id" in document:
-        findings += check_flow_reference(document["flow_id"], document.get("version"))
-    else:
-        findings.append(Finding("", "missing_field", '"flow_id" is missing'))
+    wanted = _read_wanted(document, findings)
     findings += _check_plain_fields(document)
     timing = _read_timing(document, now, findings)
-    if findings or timing is None:
+    if findings or timing is None or wanted is None:
         raise InvalidRequest(findings)
-    return _request(document, timing)
+    return _request(document, wanted, timing)
 
 
-def _request(document: dict[str, JsonValue], timing: Schedule) -> ScheduleRequest:
+def _request(
+    document: dict[str, JsonValue], wanted: StoredSubmission, timing: Schedule
+) -> ScheduleRequest:
     """Of a document that was found good."""
-    schedule_id, flow_id = document.get("id"), document["flow_id"]
-    version, paused = document.get("version"), document.get("paused")
+    schedule_id, paused = document.get("id"), document.get("paused")
     assert schedule_id is None or isinstance(schedule_id, str)
-    assert isinstance(flow_id, str)
-    assert version is None or isinstance(version, int)
     assert paused is None or isinstance(paused, bool)
     return ScheduleRequest(
         id=schedule_id,
-        wanted=StoredRequest(flow_id, version, document.get("input", {})),
+        wanted=wanted,
         timing=timing,
         overlap=_OVERLAPS[str(document.get("overlap", "skip"))],
         catch_up=document.get("catch_up", True) is True,
         paused=paused,
     )
+
+
+def _read_wanted(
+    document: dict[str, JsonValue], findings: list[Finding]
+) -> StoredSubmission | None:
+    """What it starts; what is wrong with that goes to ``findings``."""
+    if "flow_id" not in document:
+        findings.append(Finding("", "missing_field", '"flow_id" is missing'))
+        return None
+    named = {field: document[field] for field in _STARTS if field in document}
+    try:
+        wanted = read_submission(named)
+    except InvalidDefinition as error:
+        findings.extend(error.findings)
+        return None
+    assert isinstance(wanted, StoredSubmission)
+    return wanted
 
 
 def _check_plain_fields(document: dict[str, JsonValue]) -> list[Finding]:

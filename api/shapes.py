@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import FlowDefinition
+from shared.models_webhooks import DeliveryState
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
@@ -23,6 +24,15 @@ class SubmittedFlow(_Shape):
     flow: FlowDefinition
     input: JsonValue = None
     """Any JSON; tasks read it as `context.input`."""
+
+
+class SubmittedId(_Shape):
+    """A stored definition to be run, and the input of its run."""
+
+    flow_id: Annotated[str, Field(min_length=1, max_length=200)]
+    version: Annotated[int, Field(ge=1)] | None = None
+    """The newest where it is not given."""
+    input: JsonValue = None
 
 
 class Links(_Shape):
@@ -78,6 +88,8 @@ class TaskRun(_Shape):
     finished_at: datetime | None
     duration_ms: float | None
     worker: str | None
+    child_flow_run_id: str | None
+    """Of a task of type `flow`: the run that it waited for."""
 
 
 class LogLine(_Shape):
@@ -107,11 +119,21 @@ class RunSummary(_Shape):
     links: Links
 
 
+class RunEnding(_Shape):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None
+    error: RunError | None
+
+
 class Run(RunSummary):
     """A run with everything that belongs to it."""
 
     input: JsonValue
     output: JsonValue
+    ending: RunEnding | None
+    """Of a run in its ending, which is still `running`: what it will come to."""
     path: list[str]
     """The way the run took: a task's name for each visit, without further attempts at one and
     without the items of lists."""
@@ -268,6 +290,34 @@ class Stats(_Shape):
     duration_ms: Percentiles | None
 
 
+class Webhook(_Shape):
+    """An event for one receiver."""
+
+    webhook_id: str
+    """The event's id, the same for all its receivers."""
+    type: str
+    flow_run_id: str
+    host: str
+    """Of the receiver; its URL, which may hold a token, is not stored."""
+    state: DeliveryState
+    attempts: int
+    status_code: int | None
+    """What the receiver answered last."""
+    error: str | None
+    """Why the last attempt failed."""
+    created_at: datetime
+    next_at: datetime | None
+    """When it is due, while it is pending."""
+    ended_at: datetime | None
+
+
+class WebhookPage(_Shape):
+    """Some deliveries, the newest first."""
+
+    webhooks: list[Webhook]
+    next_cursor: str | None
+
+
 class Alive(_Shape):
     """The process answers."""
 
@@ -307,6 +357,45 @@ class Explanation(_Shape):
     """Open branches beyond those."""
 
 
+class VersionSummary(_Shape):
+    """One version of a stored definition."""
+
+    flow_id: str
+    version: int
+    """Counted from 1; a number is never given twice."""
+    hash: str
+    """SHA-256 of its JSON."""
+    created_at: datetime
+    links: dict[str, str]
+
+
+class StoredVersion(VersionSummary):
+    """What was stored, and what is doubtful about it."""
+
+    warnings: list[Finding]
+
+
+class StoredDefinition(VersionSummary):
+    """A stored definition."""
+
+    definition: dict[str, JsonValue]
+    """As it was sent."""
+
+
+class DefinitionPage(_Shape):
+    """Some stored definitions, each in its newest version."""
+
+    definitions: list[VersionSummary]
+    next_cursor: str | None
+
+
+class VersionPage(_Shape):
+    """Some versions of a stored definition."""
+
+    versions: list[VersionSummary]
+    next_cursor: str | None
+
+
 class Problem(_Shape):
     """RFC 9457 problem details."""
 
@@ -322,7 +411,12 @@ class Problem(_Shape):
 
 SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedFlow,
+    SubmittedId,
     FlowDefinition,
+    StoredVersion,
+    StoredDefinition,
+    DefinitionPage,
+    VersionPage,
     AcceptedRun,
     Run,
     RunPage,
@@ -332,6 +426,7 @@ SHAPES: tuple[type[BaseModel], ...] = (
     TaskTypeList,
     WorkerList,
     Stats,
+    WebhookPage,
     Alive,
     Ready,
     Problem,

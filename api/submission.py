@@ -6,37 +6,39 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import orjson
 from pydantic import JsonValue
 
 from api.bodies import LARGE_BYTES
 from api.recent import Recent
-from api.refusals import InvalidRequest, RefusedDefinition
-from api.run_requests import StoredRequest, read_run_request
-from api.stored_flows import StoredFlows
+from api.refusals import RefusedDefinition
+from api.stored import StoredView
+from api.sub_flows import SubFlowView
 from api.worker_view import WorkerView
 from shared.documents import parse_document
 from shared.errors import Finding, InvalidDefinition
+from shared.findings import MAX_FINDINGS
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
+from shared.params_schema import TaskTypes
 from shared.settings import Settings
+from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
 from shared.store.runs import NewRun
-from shared.store.starting import Startable, startable
-from shared.validation import (
-    MAX_FINDINGS,
-    Limits,
+from shared.sub_flows import SubFlowReference, sub_flow_references
+from shared.submissions import (
+    StoredSubmission,
     Submission,
-    Validated,
+    read_submission,
     split_submission,
+)
+from shared.validation import (
+    Limits,
+    Validated,
     validate_definition,
 )
-
-T = TypeVar("T")
 
 _KEPT_BODIES_BYTES = 4_000_000
 _KEPT_DEFINITIONS_BYTES = 8_000_000
@@ -46,11 +48,11 @@ _OWN_WEIGHT = 500
 
 @dataclass(frozen=True, slots=True)
 class PreparedDefinition:
-    """A valid definition, ready to be run."""
+    """A definition that was found valid, ready to be started."""
 
-    start: Startable
-    input_schema: JsonValue
-    task_types: frozenset[str]
+    runnable: RunnableDefinition
+    sub_flows: tuple[SubFlowReference, ...]
+    task_types: TaskTypes
     """The types under which it was found valid."""
 
 
@@ -61,20 +63,23 @@ class PreparedRun:
     definition: PreparedDefinition
     input_json: bytes
     asked_for: str
-    """The hash of the definition or, of a stored one, the id and version as the body has them."""
+    """The definition as the caller named it: by its hash, or by the id it is stored under."""
+    prefix: str = ""
+    """The pointer of the definition in the body."""
 
     def new_run(
         self, clock: LeaseClock, idempotency_key: str | None, *, schedule_id: str | None = None
     ) -> NewRun:
         """The run to be stored, with new ids."""
-        return self.definition.start.new_run(
-            self.input_json,
-            now=datetime.now(UTC),
-            ready_at=clock.now(),
+        start = Start(
+            input_json=self.input_json,
+            at=datetime.now(UTC),
+            lease_now=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
             schedule_id=schedule_id,
         )
+        return new_run(self.definition.runnable, start)
 
     def _hash(self) -> str:
         """The same for bodies that differ in blanks only: a client may write JSON anew."""
@@ -86,9 +91,12 @@ class PreparedRun:
 class Submissions:
     """Judges submitted bodies, and remembers those that were found good."""
 
-    def __init__(self, workers: WorkerView, stored: StoredFlows, settings: Settings) -> None:
+    def __init__(
+        self, workers: WorkerView, stored: StoredView, sub_flows: SubFlowView, settings: Settings
+    ) -> None:
         self._workers = workers
         self._stored = stored
+        self._sub_flows = sub_flows
         self._settings = settings
         self._limits = Limits(settings.max_tasks, settings.max_edges)
         self._bodies: Recent[bytes, PreparedRun] = Recent(_KEPT_BODIES_BYTES)
@@ -100,43 +108,15 @@ class Submissions:
         Raises:
             InvalidDocument: it is not JSON.
             InvalidDefinition: it cannot run.
-            InvalidRequest: it names a stored definition that is not there, or cannot run now.
         """
-        types = await self._workers.task_types()
-        key = hashlib.sha256(body).digest()
-        known = self._bodies.get(key)
-        if known is not None and known.definition.task_types is types:
-            return known
-        return await self._by_newest_types(types, lambda given: self._judge(key, body, given))
-
-    async def prepare_stored(self, wanted: StoredRequest, size: int) -> PreparedRun:
-        """A run of a stored definition; ``size`` is that of its input.
-
-        Raises:
-            InvalidDefinition: the input does not fit it.
-            InvalidRequest: it is not there, or cannot run now.
-        """
-        types = await self._workers.task_types()
-        return await self._by_newest_types(
-            types, lambda given: self._prepare_stored(size, wanted, given)
+        prepared = await self._prepared(body)
+        definition = prepared.definition
+        wrong = await self._sub_flows.findings(
+            definition.runnable.flow_id, definition.sub_flows, prepared.prefix
         )
-
-    async def _by_newest_types(
-        self,
-        types: frozenset[str],
-        judge: Callable[[frozenset[str]], Awaitable[PreparedRun]],
-    ) -> PreparedRun:
-        """Judge by ``types`` and, where they know too little, by those of this moment."""
-        try:
-            return await judge(types)
-        except (RefusedDefinition, InvalidRequest) as error:
-            if all(finding.code != "unknown_task_type" for finding in error.findings):
-                raise
-            # A worker that knows more may have started a moment ago.
-            newer = await self._workers.task_types(max_age_seconds=0.0)
-            if newer is types:
-                raise
-        return await judge(newer)
+        if wrong:
+            raise InvalidDefinition(wrong[:MAX_FINDINGS])
+        return prepared
 
     async def validate(self, body: bytes) -> Validated:
         """Everything that can be said about the definition in ``body``.
@@ -147,25 +127,55 @@ class Submissions:
         """
         types = await self._workers.task_types()
         if len(body) <= LARGE_BYTES:
-            return self._validate(self._split(body), types)
-        return await asyncio.to_thread(lambda: self._validate(self._split(body), types))
+            validated, prefix = self._judge_definition(body, types)
+        else:
+            validated, prefix = await asyncio.to_thread(self._judge_definition, body, types)
+        if validated.flow is None:
+            return validated
+        definition = validated.flow.definition
+        references = tuple(sub_flow_references(definition))
+        wrong = await self._sub_flows.findings(definition.id, references, prefix)
+        if not wrong:
+            return validated
+        told = tuple(wrong[:MAX_FINDINGS])
+        return replace(validated, errors=told, error_count=len(wrong), flow=None)
 
-    async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
-        prepared = await self._beside(len(body), lambda: self._prepare(body, types))
-        if isinstance(prepared, StoredRequest):
-            # Not kept by its body, which means another version when a newer one is stored.
-            return await self._prepare_stored(len(body), prepared, types)
-        size = len(prepared.definition.start.json) + len(prepared.input_json)
+    def _judge_definition(self, body: bytes, types: TaskTypes) -> tuple[Validated, str]:
+        submission = split_submission(self._parse(body))
+        return self._validate(submission, types), submission.prefix
+
+    async def _prepared(self, body: bytes) -> PreparedRun:
+        types = await self._workers.task_types()
+        key = hashlib.sha256(body).digest()
+        known = self._bodies.get(key)
+        if known is not None and known.definition.task_types is types:
+            return known
+        try:
+            return await self._judge(key, body, types)
+        except RefusedDefinition as error:
+            if all(finding.code != "unknown_task_type" for finding in error.findings):
+                raise
+            # A worker that knows more may have started a moment ago.
+            newer = await self._workers.task_types(max_age_seconds=0.0)
+            if newer is types:
+                raise
+        return await self._judge(key, body, newer)
+
+    async def _judge(self, key: bytes, body: bytes, types: TaskTypes) -> PreparedRun:
+        if len(body) <= LARGE_BYTES:
+            prepared = self._prepare(body, types)
+        else:
+            prepared = await asyncio.to_thread(self._prepare, body, types)
+        if isinstance(prepared, StoredSubmission):
+            # Not kept by its body: which version is the newest changes.
+            return await self._prepare_stored(prepared, types)
+        size = len(prepared.definition.runnable.json) + len(prepared.input_json)
         self._bodies.add(key, prepared, size + _OWN_WEIGHT)
         return prepared
 
-    async def _beside(self, size: int, work: Callable[[], T]) -> T:
-        """Do it here or, where it takes long, on a thread."""
-        return work() if size <= LARGE_BYTES else await asyncio.to_thread(work)
-
-    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun | StoredRequest:
-        submission = read_run_request(self._parse(body))
-        if isinstance(submission, StoredRequest):
+    def _prepare(self, body: bytes, types: TaskTypes) -> PreparedRun | StoredSubmission:
+        submission = read_submission(self._parse(body))
+        if isinstance(submission, StoredSubmission):
             return submission
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
@@ -174,69 +184,63 @@ class Submissions:
             if validated.flow is None:
                 raise RefusedDefinition(validated.errors, validated.error_count)
             definition = self._keep(key, validated, types)
-        return _prepare_run(definition, submission.input, definition.start.hash)
+        return PreparedRun(
+            definition,
+            _checked_input(definition, submission.input),
+            definition.runnable.hash,
+            submission.prefix,
+        )
 
-    async def _prepare_stored(
-        self, size: int, wanted: StoredRequest, types: frozenset[str]
-    ) -> PreparedRun:
-        found = await self._stored.find(wanted)
-        # The hash of what is stored is the key by which definitions are kept.
-        key = bytes.fromhex(found.hash)
+    async def _prepare_stored(self, submission: StoredSubmission, types: TaskTypes) -> PreparedRun:
+        """A run of a definition that was stored before, under the types of today."""
+        stored = await self._stored.version(submission.flow_id, submission.version)
+        key = bytes.fromhex(stored.hash)
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:
-            content = await self._stored.content(wanted, found.version)
-            size += len(content)
-            definition = await self._beside(
-                size, lambda: self._judge_stored(key, content, found.version, types)
-            )
-        known = definition
-        return await self._beside(size, lambda: _prepare_run(known, wanted.input, wanted.identity))
+            body = Submission(orjson.loads(stored.content), "", None)
+            validated = await asyncio.to_thread(self._validate, body, types)
+            if validated.flow is None:
+                raise RefusedDefinition(_as_stored(stored.version, validated), 1)
+            definition = self._keep(key, validated, types)
+        return PreparedRun(
+            definition, _checked_input(definition, submission.input), submission.asked_for
+        )
 
-    def _judge_stored(
-        self, key: bytes, content: bytes, version: int, types: frozenset[str]
-    ) -> PreparedDefinition:
-        """It was valid when it was stored: the task types may be others now."""
-        validated = self._validate(Submission(orjson.loads(content), "", None), types)
-        if validated.flow is None:
-            raise InvalidRequest([_told(finding, version) for finding in validated.errors])
-        return self._keep(key, validated, types)
-
-    def _keep(self, key: bytes, validated: Validated, types: frozenset[str]) -> PreparedDefinition:
+    def _keep(self, key: bytes, validated: Validated, types: TaskTypes) -> PreparedDefinition:
         flow = validated.flow
         assert flow is not None
-        content = validated.definition_json
         definition = PreparedDefinition(
-            start=startable(flow.definition, flow.hash, content),
-            input_schema=flow.definition.input_schema,
+            runnable=runnable(flow.definition, flow.hash, validated.definition_json),
+            sub_flows=tuple(sub_flow_references(flow.definition)),
             task_types=types,
         )
-        self._definitions.add(key, definition, len(content) + _OWN_WEIGHT)
+        self._definitions.add(key, definition, len(definition.runnable.json) + _OWN_WEIGHT)
         return definition
 
     def _parse(self, body: bytes) -> JsonValue:
         settings = self._settings
         return parse_document(body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes)
 
-    def _split(self, body: bytes) -> Submission:
-        return split_submission(self._parse(body))
-
-    def _validate(self, submission: Submission, types: frozenset[str]) -> Validated:
+    def _validate(self, submission: Submission, types: TaskTypes) -> Validated:
         return validate_definition(
             submission.definition,
             prefix=submission.prefix,
             limits=self._limits,
-            task_types=types,
+            task_types=types.names,
+            params_schemas=types.params_schemas,
+            queues=self._workers.queues,
         )
 
 
-def _prepare_run(definition: PreparedDefinition, given: JsonValue, asked_for: str) -> PreparedRun:
-    wrong = check_input(definition.input_schema, given, MAX_FINDINGS)
+def _checked_input(definition: PreparedDefinition, given: JsonValue) -> bytes:
+    wrong = check_input(definition.runnable.input_schema, given, MAX_FINDINGS)
     if wrong:
         raise InvalidDefinition(wrong)
-    return PreparedRun(definition, orjson.dumps(given), asked_for)
+    return orjson.dumps(given)
 
 
-def _told(finding: Finding, version: int) -> Finding:
-    """A finding about a stored definition, at the place of the body that names it."""
-    message = f"version {version} cannot run now: {finding.pointer or '/'}: {finding.message}"
-    return replace(finding, pointer="/flow_id", message=message, offset=None)
+def _as_stored(version: int, validated: Validated) -> list[Finding]:
+    """What keeps a stored definition from running now, told of the id that names it."""
+    first = validated.errors[0]
+    message = f"version {version} cannot run now: {first.pointer}: {first.message}"
+    return [Finding("/flow_id", first.code, message, first.suggestion)]

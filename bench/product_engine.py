@@ -26,7 +26,8 @@ from shared.queue import Ringer
 from shared.settings import load_settings
 from shared.status import Outcome
 from shared.store.runs import NewRun, create_runs
-from shared.validation import split_submission, validate_definition
+from shared.submissions import split_submission
+from shared.validation import validate_definition
 from shared.writer import Writer
 
 runs = FlowRun.__table__

@@ -58,18 +58,24 @@ class Page:
 
 
 def run_flow(
-    definition: JsonValue,
-    input: JsonValue,
-    *,
-    idempotency_key: str | None,
-    version: int | None = None,
+    definition: JsonValue, input: JsonValue, *, idempotency_key: str | None
 ) -> Call[Submitted]:
     """Submit a run, without waiting for it."""
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    body = orjson.dumps(_submission(definition, input, version))
+    body = orjson.dumps(_submission(definition, input))
     return Call("POST", "/run-flow", _read_submitted, headers=headers, body=body)
+
+
+def run_stored(
+    flow_id: str, version: int | None, input: JsonValue, *, idempotency_key: str | None
+) -> Call[Submitted]:
+    """Submit a run of a stored definition."""
+    named: dict[str, JsonValue] = {"flow_id": flow_id}
+    if version is not None:
+        named["version"] = version
+    return run_flow(named, input, idempotency_key=idempotency_key)
 
 
 def get_run(flow_run_id: str, *, wait_seconds: float = 0) -> Call[Run]:
@@ -94,12 +100,13 @@ def explain_run(flow_run_id: str) -> Call[Explanation]:
 
 def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
     """A page of runs. ``query`` holds the filters; those that are None are left out."""
-    return Call("GET", "/flows", _read_page, query=query_of(query))
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    return Call("GET", "/flows", _read_page, query=given)
 
 
-def cancel_run(flow_run_id: str) -> Call[JsonValue]:
+def cancel_run(flow_run_id: str) -> Call[Submitted]:
     """Ask for a run to be cancelled."""
-    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_json)
+    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_submitted)
 
 
 def send_signal(
@@ -133,31 +140,19 @@ def check(response: httpx2.Response) -> None:
     raise RequestRefused(response.status_code, problem)
 
 
-def _submission(definition: JsonValue, input: JsonValue, version: int | None) -> JsonValue:
-    """The body of a submit; a definition may come wrapped already, with an input of its own, or
-    be the id of a stored one."""
-    body: dict[str, JsonValue]
-    if isinstance(definition, str):
-        body = {"flow_id": definition}
-    elif isinstance(definition, dict) and ("flow" in definition or "flow_id" in definition):
-        body = dict(definition)
-    else:
-        body = {"flow": definition}
-    if version is not None:
-        body["version"] = version
+def _submission(definition: JsonValue, input: JsonValue) -> JsonValue:
+    """The body of a submit; a definition may come wrapped already, with an input of its own."""
+    if isinstance(definition, dict) and ("flow" in definition or "flow_id" in definition):
+        return definition if input is None else {**definition, "input": input}
+    wrapped: dict[str, JsonValue] = {"flow": definition}
     if input is not None:
-        body["input"] = input
-    return body
+        wrapped["input"] = input
+    return wrapped
 
 
 def segment(text: str) -> str:
-    """A part of a path, whatever it holds."""
+    """``text`` as one part of a path."""
     return quote(text, safe="")
-
-
-def query_of(given: Mapping[str, str | int | None]) -> dict[str, str]:
-    """A query; what is None is left out."""
-    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _read_submitted(response: httpx2.Response) -> Submitted:

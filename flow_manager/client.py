@@ -21,9 +21,9 @@ from pydantic import JsonValue, ValidationError
 
 from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
-from flow_manager.definition_client import AsyncDefinitions, Definitions
 from flow_manager.results import Explanation, Run, RunSummary, Submitted
 from flow_manager.schedule_client import AsyncSchedules, Schedules
+from flow_manager.stored import AsyncDefinitions, Definitions
 
 __all__ = [
     "AsyncFlowClient",
@@ -90,15 +90,21 @@ class FlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Start a run and come back as soon as it is accepted."""
+        return self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+
+    def run_stored(
+        self,
+        flow_id: str,
+        input: JsonValue = None,
+        *,
         version: int | None = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Start a run and come back as soon as it is accepted.
-
-        ``definition`` may be the id of a stored one, of which the newest version is run unless
-        ``version`` names another.
-        """
-        call = calls.run_flow(definition, input, idempotency_key=idempotency_key, version=version)
+        """Start a run of a stored definition, of its newest version where none is named."""
+        call = calls.run_stored(flow_id, version, input, idempotency_key=idempotency_key)
         return self._send(call)
 
     def run_and_wait(
@@ -106,12 +112,11 @@ class FlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
-        version: int | None = None,
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Run:
         """Start a run and wait until it is over; raises TimeoutError where that takes longer."""
-        submitted = self.run(definition, input, version=version, idempotency_key=idempotency_key)
+        submitted = self.run(definition, input, idempotency_key=idempotency_key)
         return self.wait(submitted.flow_run_id, timeout_seconds=timeout_seconds)
 
     def wait(self, flow_run_id: str, *, timeout_seconds: float | None = None) -> Run:
@@ -158,9 +163,10 @@ class FlowClient:
                     return
             time.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        self._send(calls.cancel_run(flow_run_id))
+    def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return self._send(calls.cancel_run(flow_run_id))
 
     def signal(
         self,
@@ -233,15 +239,21 @@ class AsyncFlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Start a run and come back as soon as it is accepted."""
+        return await self._send(calls.run_flow(definition, input, idempotency_key=idempotency_key))
+
+    async def run_stored(
+        self,
+        flow_id: str,
+        input: JsonValue = None,
+        *,
         version: int | None = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Start a run and come back as soon as it is accepted.
-
-        ``definition`` may be the id of a stored one, of which the newest version is run unless
-        ``version`` names another.
-        """
-        call = calls.run_flow(definition, input, idempotency_key=idempotency_key, version=version)
+        """Start a run of a stored definition, of its newest version where none is named."""
+        call = calls.run_stored(flow_id, version, input, idempotency_key=idempotency_key)
         return await self._send(call)
 
     async def run_and_wait(
@@ -249,14 +261,11 @@ class AsyncFlowClient:
         definition: JsonValue,
         input: JsonValue = None,
         *,
-        version: int | None = None,
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Run:
         """Start a run and wait until it is over; raises TimeoutError where that takes longer."""
-        submitted = await self.run(
-            definition, input, version=version, idempotency_key=idempotency_key
-        )
+        submitted = await self.run(definition, input, idempotency_key=idempotency_key)
         return await self.wait(submitted.flow_run_id, timeout_seconds=timeout_seconds)
 
     async def wait(self, flow_run_id: str, *, timeout_seconds: float | None = None) -> Run:
@@ -305,9 +314,10 @@ class AsyncFlowClient:
                     return
             await asyncio.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    async def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        await self._send(calls.cancel_run(flow_run_id))
+    async def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return await self._send(calls.cancel_run(flow_run_id))
 
     async def signal(
         self,

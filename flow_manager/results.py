@@ -6,14 +6,12 @@ that was sent.
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
-class Answer(BaseModel):
-    """Whatever the service answers."""
-
+class _Answer(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -22,7 +20,7 @@ class Answer(BaseModel):
         return document
 
 
-class TaskError(Answer):
+class TaskError(_Answer):
     """What a task raised."""
 
     type: str = ""
@@ -32,7 +30,7 @@ class TaskError(Answer):
     """The task that raised; given where the error is the run's."""
 
 
-class TaskRunResult(Answer):
+class TaskRunResult(_Answer):
     """One attempt at one visit of a task."""
 
     task_run_id: str
@@ -53,9 +51,10 @@ class TaskRunResult(Answer):
     finished_at: datetime | None = None
     duration_ms: float | None = None
     worker: str | None = None
+    child_flow_run_id: str | None = None
 
 
-class LogLine(Answer):
+class LogLine(_Answer):
     """A line that a task logged."""
 
     at: datetime
@@ -64,7 +63,15 @@ class LogLine(Answer):
     message: str
 
 
-class RunSummary(Answer):
+class RunEnding(_Answer):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None = None
+    error: TaskError | None = None
+
+
+class RunSummary(_Answer):
     """A run as lists show it."""
 
     flow_run_id: str
@@ -94,6 +101,8 @@ class Run(RunSummary):
     input: JsonValue = None
     output: JsonValue = None
     error: TaskError | None = None
+    ending: RunEnding | None = None
+    """Of a run in its ending, which is still running."""
     path: list[str] = []
     tasks: list[TaskRunResult] = []
     tasks_truncated: bool = False
@@ -102,7 +111,7 @@ class Run(RunSummary):
     definition: JsonValue = None
 
 
-class StandingReason(Answer):
+class StandingReason(_Answer):
     """Why something of a run does not move."""
 
     code: str
@@ -112,7 +121,82 @@ class StandingReason(Answer):
     data: dict[str, JsonValue] = {}
 
 
-class Explanation(Answer):
+class DefinitionVersion(_Answer):
+    """One version of a stored definition."""
+
+    flow_id: str
+    version: int
+    hash: str
+    created_at: datetime
+    warnings: list[dict[str, JsonValue]] = Field(default_factory=list)
+    """What was found doubtful when it was put."""
+
+
+class Definition(DefinitionVersion):
+    """A stored definition."""
+
+    definition: dict[str, JsonValue]
+
+
+class ScheduledStart(_Answer):
+    """The last start of a schedule."""
+
+    tick: datetime | None = None
+    """None where somebody started it by hand."""
+    at: datetime
+    flow_run_id: str
+    status: RunStatus | None = None
+    """None where the run has been deleted."""
+
+
+class LeftOutTick(_Answer):
+    """A tick that got no start."""
+
+    tick: datetime
+    reason: str
+
+
+class StartError(_Answer):
+    """Why a start came to nothing."""
+
+    at: datetime
+    message: str
+
+
+class Schedule(_Answer):
+    """Starts runs of a stored definition by the clock."""
+
+    id: str
+    flow_id: str
+    version: int | None = None
+    """None for the newest one at each start."""
+    input: JsonValue = None
+    cron: str | None = None
+    time_zone: str | None = None
+    every: float | None = None
+    """Seconds."""
+    start: datetime | None = None
+    overlap: str = "skip"
+    catch_up: bool = True
+    paused: bool = False
+    next_tick: datetime | None = None
+    next_ticks: list[datetime] = Field(default_factory=list)
+    """The next five; lists show only the next one."""
+    waiting: datetime | None = None
+    """The tick whose start waits until the run before it is over."""
+    last_start: ScheduledStart | None = None
+    last_left_out: LeftOutTick | None = None
+    last_error: StartError | None = None
+
+
+class SchedulePage(_Answer):
+    """Some schedules by their ids."""
+
+    schedules: list[Schedule]
+    next_cursor: str | None = None
+
+
+class Explanation(_Answer):
     """Why a run stands where it does."""
 
     flow_run_id: str
@@ -123,7 +207,7 @@ class Explanation(Answer):
     """Open branches beyond those that are told about."""
 
 
-class Submitted(Answer):
+class Submitted(_Answer):
     """An accepted run."""
 
     flow_run_id: str
@@ -131,7 +215,7 @@ class Submitted(Answer):
     status: RunStatus
 
 
-class Problem(Answer):
+class Problem(_Answer):
     """What is wrong with a request (RFC 9457)."""
 
     title: str = ""

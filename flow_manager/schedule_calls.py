@@ -6,9 +6,8 @@ import httpx2
 import orjson
 from pydantic import JsonValue
 
-from flow_manager.calls import Call, query_of, segment
-from flow_manager.results import Submitted
-from flow_manager.stored_results import Schedule, SchedulePage
+from flow_manager.calls import Call, segment
+from flow_manager.results import Schedule, SchedulePage, Submitted
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -34,7 +33,8 @@ def list_schedules(
     flow_id: str | None, limit: int | None, cursor: str | None
 ) -> Call[SchedulePage]:
     """A page of schedules."""
-    query = query_of({"flow_id": flow_id, "limit": limit, "cursor": cursor})
+    given = {"flow_id": flow_id, "limit": limit, "cursor": cursor}
+    query = {name: str(value) for name, value in given.items() if value is not None}
     return Call("GET", "/schedules", _read_page, query=query)
 
 

@@ -1,13 +1,27 @@
 """Schedules, from Python: ``client.schedules`` of both clients."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from flow_manager import schedule_calls as calls
-from flow_manager.definition_client import AsyncSend, Send
-from flow_manager.results import Submitted
-from flow_manager.stored_results import Schedule, SchedulePage
+from flow_manager.calls import Call
+from flow_manager.results import Schedule, SchedulePage, Submitted
+
+T = TypeVar("T")
+
+
+class Send(Protocol):
+    """Sends a call and reads its answer."""
+
+    def __call__(self, call: Call[T]) -> T: ...
+
+
+class AsyncSend(Protocol):
+    """The same, to be awaited."""
+
+    def __call__(self, call: Call[T]) -> Awaitable[T]: ...
 
 
 class Schedules:

@@ -44,6 +44,14 @@ _UPGRADE_LOCK = 7_236_114_501
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph"}
 
 
+_ANNOUNCES = "flow_manager_announces"
+
+
+def announces(connection: Connection) -> bool:
+    """Whether the ends of the runs that are created on ``connection`` are told to webhooks."""
+    return bool(connection.get_execution_options().get(_ANNOUNCES))
+
+
 class Database:
     """One process's access to the database. Safe to use from several threads."""
 
@@ -275,6 +283,7 @@ def _sqlite_engine(url: URL, settings: Settings) -> Engine:
     engine = create_engine(
         url,
         module=module,
+        execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
         pool_size=8,
         max_overflow=32,
         pool_timeout=settings.database_timeout_seconds,
@@ -317,6 +326,7 @@ def _postgresql_engine(url: URL, settings: Settings) -> Engine:
     seconds = max(1, round(settings.database_timeout_seconds))
     return create_engine(
         url,
+        execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
         pool_size=8,
         max_overflow=32,
         pool_pre_ping=False,

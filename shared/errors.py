@@ -17,6 +17,7 @@
     |-- Conflict                     the state forbids it
     |   |-- RunIsOver                a run with a final status was to be changed
     |   `-- IdempotencyMismatch      the same key came with another body
+    |-- SubFlowRefused               a sub-flow that cannot be started
     |-- LimitExceeded                more than a setting allows
     |-- ExpressionError              an expression cannot be worked out with the values it met
     `-- Unavailable                  our side's fault; trying again may help
@@ -24,7 +25,8 @@
         `-- QueueUnavailable         Redis does not answer
 
 What a *task* raises is not in this tree: it is data, recorded with its traceback. The two
-names that the engine itself puts there are :class:`TaskTimeout` and :class:`WorkerLost`.
+names that the engine itself puts there are :class:`TaskTimeout`, :class:`WorkerLost`,
+:class:`SubFlowFailed` and :class:`SubFlowCancelled`.
 Only ``api`` knows which HTTP status an error becomes.
 """
 
@@ -179,3 +181,16 @@ class TaskTimeout(FlowManagerError):
 
 class WorkerLost(FlowManagerError):
     """The task cost several workers their lives; it is not given another one."""
+
+
+class SubFlowRefused(FlowManagerError):
+    """A sub-flow that cannot be started: it is not stored, takes other input, or would contain
+    itself."""
+
+
+class SubFlowFailed(FlowManagerError):
+    """The run of a sub-flow failed; the message names it and says why."""
+
+
+class SubFlowCancelled(FlowManagerError):
+    """The run of a sub-flow was cancelled; the message names it."""

@@ -47,7 +47,7 @@ class Ready:
     task_type: str
     queue: str
     ahead: int
-    """Ready branches of the queue that came before."""
+    """Ready branches of the queue that go before it."""
     queue_workers: int
     queue_slots: int
     able_workers: int
@@ -112,6 +112,16 @@ class ForItems:
 
 
 @dataclass(frozen=True, slots=True)
+class ForRun:
+    """A visit that waits for the run of a sub-flow."""
+
+    place: Place
+    flow_run_id: str
+    flow_id: str
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True)
 class HeldBack:
     """An item that waits for others of its list to end."""
 
@@ -129,6 +139,21 @@ class AtJoin:
     missed: int
     needed: int | None
     """How many arrivals start the join's task; None where it waits for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class InEnding:
+    """A run that undoes what it did, or runs its last task."""
+
+    status: RunStatus
+    """What it will be; likewise the next."""
+    outcome: Outcome | None
+    error_type: str | None
+    left: int
+    """Compensations that have not begun."""
+    failed: int
+    last: str | None
+    """The last task, where it has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +179,10 @@ class JoinNotRun:
     """Whether the run ended before the join was decided."""
 
 
-_OfBranch: TypeAlias = Ready | Running | Sleeping | Retrying | ForSignal | ForItems | HeldBack
-Fact: TypeAlias = _OfBranch | AtJoin | Over | JoinNotRun
+_OfBranch: TypeAlias = (
+    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
+)
+Fact: TypeAlias = _OfBranch | AtJoin | InEnding | Over | JoinNotRun
 
 
 def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fact
@@ -173,10 +200,14 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return for_signal(fact)
         case ForItems():
             return for_items(fact)
+        case ForRun():
+            return for_run(fact)
         case HeldBack():
             return held_back(fact)
         case AtJoin():
             return at_join(fact)
+        case InEnding():
+            return in_ending(fact)
         case Over():
             return over(fact)
         case JoinNotRun():
@@ -188,6 +219,8 @@ def summary(status: RunStatus, reasons: Sequence[Reason], more: int) -> str:
     """One sentence for the whole run."""
     if status is not RunStatus.RUNNING or (len(reasons) == 1 and not more):
         return reasons[0].message if reasons else f"The run is {status}."
+    if reasons and reasons[0].code == "in_ending":
+        return reasons[0].message
     total = len(reasons) + more
     moving = sum(reason.code == "running" for reason in reasons)
     return (
@@ -297,6 +330,20 @@ def for_items(fact: ForItems) -> Reason:
     return _reason("waits_for_items", fact.place, message, data)
 
 
+def for_run(fact: ForRun) -> Reason:
+    """The run of its sub-flow is not over, or its end has just been told."""
+    message = (
+        f"Branch {fact.place.branch} waits in {fact.place.task} for run {fact.flow_run_id} of "
+        f"flow {fact.flow_id}, which is {fact.status}."
+    )
+    data: dict[str, Plain] = {
+        "flow_run_id": fact.flow_run_id,
+        "flow_id": fact.flow_id,
+        "status": fact.status.value,
+    }
+    return _reason("waits_for_run", fact.place, message, data)
+
+
 def held_back(fact: HeldBack) -> Reason:
     """As many items of its list run as may at a time."""
     message = f"Branch {fact.place.branch} waits until another item of {fact.place.task} is over"
@@ -322,6 +369,29 @@ def at_join(fact: AtJoin) -> Reason:
         "needed": fact.needed,
     }
     return _reason("waits_at_join", fact.place, f"{message}.", data)
+
+
+def in_ending(fact: InEnding) -> Reason:
+    """Something is done before the run is over."""
+    message = f"The run is in its ending and will then be {fact.status}"
+    if fact.outcome is not None:
+        message += f" with {fact.outcome}"
+    if fact.error_type is not None:
+        message += f" with {fact.error_type}"
+    if fact.left:
+        message += f"; {_count(fact.left, 'more compensation')} to run"
+    if fact.last is not None:
+        message += f"; {fact.last} runs last"
+    if fact.failed:
+        message += f"; {_count(fact.failed, 'compensation')} failed"
+    data: dict[str, Plain] = {
+        "status": fact.status.value,
+        "outcome": None if fact.outcome is None else fact.outcome.value,
+        "left": fact.left,
+        "failed": fact.failed,
+        "last": fact.last,
+    }
+    return Reason("in_ending", None, None, f"{message}.", data)
 
 
 def over(fact: Over) -> Reason:

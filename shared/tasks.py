@@ -13,6 +13,7 @@ an error at once and not a strange value three tasks later:
 ``True``, ``False``, ``None``             success, failure, success; ``data`` is ``{}``
 :class:`Suspend`                          wait without holding a worker, then ``resume``
 :class:`Finish`                           end the whole run as completed
+:class:`RunFlow`                          run a stored definition, then ``resume``
 ========================================  ==================================================
 """
 
@@ -91,6 +92,36 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFlow:
+    """Returned by a task that wants a stored definition run, and to go on when that is over.
+
+    The run is stored in the same transaction as the wait, so there is one of it however often
+    a worker dies. The task's ``resume`` is then called with what it came to.
+    """
+
+    flow_id: str
+    version: int | None = None
+    """The newest where it is None."""
+    input: Json = field(default_factory=dict)
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunResult:
+    """What a run came to that a task has waited for."""
+
+    flow_run_id: str
+    flow_id: str
+    status: str
+    """``completed``, ``failed`` or ``cancelled``."""
+    outcome: str | None
+    """Of a completed one: ``success`` or ``failure``."""
+    output: Json = None
+    error: Json = None
+    """Of a failed one: ``{"task", "type", "message", "traceback"}``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """A signal that was sent to the run and ended a wait."""
 
@@ -102,7 +133,7 @@ class Signal:
 MAX_SUSPEND_SECONDS = 10 * 366 * 86_400
 """Ten years: longer is a mistake of units."""
 
-TaskOutput: TypeAlias = dict[str, Json] | TaskResult | Suspend | Finish | bool | None
+TaskOutput: TypeAlias = dict[str, Json] | TaskResult | Suspend | Finish | RunFlow | bool | None
 """All that ``run`` may return; the table above says what each means."""
 
 
@@ -155,6 +186,8 @@ class TaskContext:
     """1 at the first visit of this task in the run, 2 when a loop comes by again."""
     signal: Signal | None = None
     """In ``resume``, the signal that ended the wait; None where its time was over first."""
+    flow_run: FlowRunResult | None = None
+    """In ``resume``, what the run came to that was waited for."""
     idempotency_key: str = ""
     """The same for every attempt of one visit: give it to what must happen only once."""
     _stopped: bool = False

@@ -19,7 +19,7 @@ from shared.queue import Ringer
 from shared.registry import load_registry
 from shared.settings import Settings
 from shared.store import workers
-from shared.store.freeing import Orphans, free_orphans
+from shared.store.freeing import Orphans, free_all, free_orphans
 from shared.store.workers import AdvertisedType, Registration, register_workers
 from shared.writer import Writer
 from worker.claiming import Claimer
@@ -30,6 +30,7 @@ from worker.outbound.policy import OutboundPolicy
 from worker.outbound.process import install
 from worker.runner import Runner
 from worker.scheduler import Scheduler
+from worker.webhooks import Webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -67,10 +68,12 @@ class Engine:
         self._leader = Leader(
             self.worker_id, self.writer, self.clock, settings, self.ringer, publisher
         )
+        outbound = Outbound(OutboundPolicy.of(settings))
+        install(outbound)
+        self._webhooks = Webhooks(self.writer, settings, outbound, lambda: self._leader.is_leading)
         self._scheduler = Scheduler(
             self.database, self.writer, self.clock, self.ringer, lambda: self._leader.is_leading
         )
-        install(Outbound(OutboundPolicy.of(settings)))
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
         self._last_loops: list[asyncio.Task[None]] = []
@@ -101,6 +104,9 @@ class Engine:
         ]
         journal = self.runner.journal
         self._last_loops = [loop.create_task(journal.flush_for_ever(), name="journal")]
+        if self.settings.webhook_urls:
+            delivering = self._webhooks.deliver_for_ever()
+            self._last_loops.append(loop.create_task(delivering, name="webhooks"))
         for task in (*self._loops, *self._last_loops):
             task.add_done_callback(_must_not_end)
         keep_from_collector()
@@ -120,16 +126,19 @@ class Engine:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self.runner.stop(self.settings.grace_seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.runner.stop(self.settings.grace_seconds))
+            group.create_task(self._webhooks.stop(self.settings.grace_seconds))
         for task in self._last_loops:
             task.cancel()
         await asyncio.gather(*self._last_loops, return_exceptions=True)
         await self.runner.journal.close()
         await asyncio.to_thread(self._heart.stop)
-        await self._note("stopped")
+        # Before we leave: a claim that nobody waits for any more may still be on its way.
+        await asyncio.to_thread(self.writer.close)
+        self.ringer.ring(await self._note("stopped"))
         await self._subscriber.close()
         await self.ringer.close()
-        await asyncio.to_thread(self.writer.close)
         self.database.close()
         _log.info("worker_stopped", worker_id=self.worker_id)
 
@@ -172,17 +181,22 @@ class Engine:
             lease_now=self.clock.now(),
         )
 
-    async def _note(self, state: str) -> None:
-        def write() -> None:
+    async def _note(self, state: str) -> list[BranchId]:
+        """Tell the others; the branches that we still held when we stopped."""
+
+        def write() -> list[BranchId]:
             with self.database.write() as connection:
                 workers.leave(connection, self.worker_id, state)
-                if state == "stopped":
-                    workers.resign(connection, self.worker_id)
+                if state != "stopped":
+                    return []
+                workers.resign(connection, self.worker_id)
+                return free_all(connection, self.worker_id, self.clock.now())
 
         try:
-            await asyncio.to_thread(write)
+            return await asyncio.to_thread(write)
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
+            return []
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

@@ -21,11 +21,11 @@ from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.logs import LoggedLine
-from shared.tasks import BaseTask, EarlierResult, Json, Signal, TaskContext
+from shared.tasks import BaseTask, EarlierResult, FlowRunResult, Json, Signal, TaskContext
 from worker.capture import CURRENT, Capture, CaptureHandler
 from worker.driving import Cancelled, Drive
 from worker.failures import encode_error
-from worker.results import Suspension, read_result
+from worker.results import SubFlowRequest, Suspension, read_result
 from worker.threads import Threads
 
 STOP_SECONDS = 5.0
@@ -59,6 +59,8 @@ class Execution:
     """Takes out of a logged line what must not be kept of it."""
     signal: Signal | None = None
     """That ended the wait, where one did."""
+    flow_run: FlowRunResult | None = None
+    """That was waited for, where one was."""
     resumed: bool = False
     """Whether it was suspended and is woken: ``resume`` is called instead of ``run``."""
 
@@ -82,6 +84,8 @@ class AttemptResult:
     """Tasks whose branches end with it."""
     signal: str | None = None
     """Where it was suspended until a signal comes."""
+    starts: SubFlowRequest | None = None
+    """Where it was suspended until a run is over that shall begin."""
 
 
 class Executor:
@@ -143,6 +147,8 @@ class Executor:
             return AttemptResult(
                 "suspended", logs=logs, wake_at=result.wake_at, signal=result.signal
             )
+        if isinstance(result, SubFlowRequest):
+            return AttemptResult("suspended", logs=logs, starts=result)
         if result.finishes:
             return AttemptResult("finish", data=result.data, logs=logs)
         if result.success:
@@ -191,6 +197,7 @@ def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskConte
         iteration=execution.iteration,
         idempotency_key=execution.idempotency_key,
         signal=execution.signal,
+        flow_run=execution.flow_run,
     )
 
 

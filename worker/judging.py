@@ -16,6 +16,7 @@ from shared.retry import FailureKind, TryAgain, decide_retry
 from shared.routing import Applies
 from shared.status import Outcome, Reason
 from shared.store.branches import Visit
+from shared.store.runs import NewRun
 from worker.execution import AttemptResult
 
 Kind = Literal["success", "failure", "error", "suspended", "retry", "mapped", "finish"]
@@ -30,6 +31,8 @@ class Judgement:
     wake_at: datetime | None = None
     items: Sequence[bytes] = ()
     signal: str | None = None
+    sub_flow: NewRun | None = None
+    """The run that a suspended attempt waits for."""
 
 
 def judge(
@@ -47,8 +50,10 @@ def judge(
         case "suspended":
             return Judgement("suspended", wake_at=result.wake_at, signal=result.signal)
         case "finish":
-            # An item of a list has only its own end to decide about.
-            return Judgement("success" if visit.parent_id is not None else "finish")
+            # An item of a list has only its own end to decide about, and a run in its ending
+            # ends by itself.
+            is_own = visit.parent_id is not None or visit.is_ending
+            return Judgement("success", ()) if is_own else Judgement("finish")
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:
@@ -58,6 +63,9 @@ def judge(
             if delay is not None:
                 return Judgement("retry", wake_at=datetime.now(UTC) + timedelta(seconds=delay))
             outcome = Outcome.FAILURE if kind == "failure" else Outcome.ERROR
+            if visit.is_ending:
+                # No condition is asked: whatever it came to, the ending goes on.
+                return Judgement(kind, ())
             return Judgement(kind, flow.decider.choose(visit.task, outcome, applies))
 
 

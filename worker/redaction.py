@@ -47,4 +47,9 @@ class Redaction:
         """An attempt's result without them; its lines were redacted when they were logged."""
         if not self.secrets:
             return result
-        return replace(result, data=self.json(result.data), error=self.json(result.error))
+        starts = result.starts
+        if starts is not None:
+            starts = replace(starts, input=self.json(starts.input) or b"null")
+        return replace(
+            result, data=self.json(result.data), error=self.json(result.error), starts=starts
+        )

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from shared.errors import InvalidTaskResult, LimitExceeded
-from shared.tasks import Finish, Json, Suspend, TaskResult
+from shared.tasks import Finish, Json, RunFlow, Suspend, TaskResult
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _EMPTY = b"{}"
@@ -47,7 +47,17 @@ class Suspension:
     signal: str | None = None
 
 
-def read_result(returned: object, max_bytes: int) -> Returned | Suspension:
+@dataclass(frozen=True, slots=True)
+class SubFlowRequest:
+    """A stored definition that a task wants to be run."""
+
+    flow_id: str
+    version: int | None
+    input: bytes
+    """JSON."""
+
+
+def read_result(returned: object, max_bytes: int) -> Returned | Suspension | SubFlowRequest:
     """The result a task returned, or what it wants to wait for.
 
     Raises:
@@ -65,6 +75,9 @@ def read_result(returned: object, max_bytes: int) -> Returned | Suspension:
         return Returned(True, encode_data(returned.data, max_bytes), finishes=True)
     if isinstance(returned, Suspend):
         return Suspension(_wake_time(returned), returned.signal)
+    if isinstance(returned, RunFlow):
+        content = encode_data(returned.input, max_bytes)
+        return SubFlowRequest(returned.flow_id, returned.version, content)
     if inspect.iscoroutine(returned):
         returned.close()
         raise InvalidTaskResult("run() returned a coroutine: make it `async def`, or await it")

@@ -6,23 +6,21 @@ all the same: its tick does not come again, and the schedule says why.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import orjson
-from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from shared.cron import StartDecision, decide_starts, next_tick, start_key
 from shared.definition import FlowDefinition
 from shared.errors import Conflict
 from shared.input_schema import check_input
-from shared.queries.definitions import find_version, get_version
+from shared.queries.definitions import get_version
 from shared.queries.rows import AnyRow
 from shared.queries.schedules import DueSchedule, timing_of
+from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
 from shared.store.runs import NewRun
 from shared.store.scheduled_starts import LeftOut, Verdict
-from shared.store.starting import Startable, startable
 
 WAITING_LOOK = timedelta(seconds=1)
 """How often the end of the run is looked for that a start waits for."""
@@ -38,17 +36,11 @@ class StartRefusedError(Conflict):
     """The run cannot be started; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    start: Startable
-    input_schema: JsonValue
-
-
 class ScheduledRuns:
     """Judges due schedules. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[str, RunnableDefinition] = OrderedDict()
 
     def judge(
         self, connection: Connection, due: DueSchedule, now: datetime, ready_at: float
@@ -96,39 +88,39 @@ class ScheduledRuns:
             told = "; ".join(f"{one.pointer}: {one.message}" for one in wrong)
             raise StartRefusedError(f"the input does not fit the flow: {told}")
         key = start_key(row.id, tick)
-        return known.start.new_run(
-            row.input,
-            now=now,
-            ready_at=ready_at,
+        start = Start(
+            input_json=row.input,
+            at=now,
+            lease_now=ready_at,
             idempotency_key=key,
             request_hash=key,
             schedule_id=row.id,
         )
+        return new_run(known, start)
 
-    def _find(self, connection: Connection, flow_id: str, version: int | None) -> _Known:
-        found = find_version(connection, flow_id, version)
-        known = None if found is None else self._known.get(found.hash)
-        if known is not None:
-            self._known.move_to_end(known.start.hash)
-            return known
-        stored = None if found is None else get_version(connection, flow_id, found.version)
+    def _find(
+        self, connection: Connection, flow_id: str, version: int | None
+    ) -> RunnableDefinition:
+        stored = get_version(connection, flow_id, version)
         if stored is None:
             told = "" if version is None else f" in version {version}"
             raise StartRefusedError(f"no flow {flow_id!r} is stored{told}")
+        known = self._known.get(stored.hash)
+        if known is not None:
+            self._known.move_to_end(known.hash)
+            return known
         try:
             definition = FlowDefinition.model_validate_json(stored.definition)
         except ValueError as error:
             # Stored by a version of the service that knows more fields than this one.
             raise StartRefusedError("this worker cannot read the stored definition") from error
-        known = _Known(
-            startable(definition, stored.hash, stored.definition), definition.input_schema
-        )
+        known = runnable(definition, stored.hash, stored.definition)
         self._keep(known)
         return known
 
-    def _keep(self, known: _Known) -> None:
-        if len(known.start.json) <= _MAX_KEPT_BYTES:
-            self._known[known.start.hash] = known
+    def _keep(self, known: RunnableDefinition) -> None:
+        if len(known.json) <= _MAX_KEPT_BYTES:
+            self._known[known.hash] = known
             if len(self._known) > _MAX_KEPT:
                 self._known.popitem(last=False)
 

@@ -62,9 +62,13 @@ class Scheduler:
             _log.warning("schedules_unread", error=str(error))
             return 0
         created = await asyncio.gather(*(self._carry_out(verdict) for verdict in verdicts))
-        branches = [one.branch_id for one in created if one is not None and one.branch_id]
-        if branches:
-            self._ringer.ring(branches)
+        queues = {
+            one.branch_id: verdict.run.start_queue
+            for verdict, one in zip(verdicts, created, strict=True)
+            if verdict.run is not None and one is not None and one.branch_id is not None
+        }
+        if queues:
+            self._ringer.ring(list(queues), queues=queues)
         return len(verdicts)
 
     def _judge_due(self) -> list[Verdict]:

@@ -12,7 +12,7 @@ from functools import partial
 
 import orjson
 
-from shared.errors import ExpressionError
+from shared.errors import ExpressionError, SubFlowRefused
 from shared.flow import Flow
 from shared.queries.results import StoredResult
 from shared.registry import Registry
@@ -21,12 +21,20 @@ from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import EarlierResult, Json
 from worker.collecting import collect
-from worker.evaluation import applies_in, broken_off, list_items, render_params, scope_of
+from worker.evaluation import (
+    applies_in,
+    broken_off,
+    item_of,
+    list_items,
+    render_params,
+    scope_of,
+)
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
 from worker.memory import Memories, Memory
 from worker.redaction import Redaction
+from worker.sub_flows import SubFlows, refused
 
 
 class Visits:
@@ -37,12 +45,14 @@ class Visits:
         executor: Executor,
         journal: Journal,
         memories: Memories,
+        sub_flows: SubFlows,
         registry: Registry,
         settings: Settings,
     ) -> None:
         self._executor = executor
         self._journal = journal
         self._memories = memories
+        self._sub_flows = sub_flows
         self._registry = registry
         self._settings = settings
 
@@ -55,9 +65,19 @@ class Visits:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
         """
         began = time.monotonic()
+        if visit.is_ending:
+            await self._memories.look_back(memory, visit)
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
         result = await self._attempt(visit, run, flow, memory)
+        if result.starts is not None:
+            try:
+                wanted = flow.tasks[visit.task].timeout
+                new_run = await self._sub_flows.prepare(visit, result.starts, wanted)
+            except SubFlowRefused as error:
+                result = refused(error, result)
+            else:
+                return result, Judgement("suspended", sub_flow=new_run)
         return await self._judge(visit, run, flow, memory, result, began)
 
     async def _make_of_items(
@@ -119,6 +139,7 @@ class Visits:
         if data.params is not None:
             secrets = {name: self._secret(name) for name in data.secrets}
             params = render_params(flow, visit, scope_of(run, visit, memory, secrets))
+        item, index = item_of(visit, memory)
         return Execution(
             task_type=visit.task_type,
             name=visit.task,
@@ -132,10 +153,11 @@ class Visits:
             branch=visit.path,
             attempt=visit.attempt,
             iteration=visit.iteration,
-            item=_load(visit.item),
-            index=None if visit.parent_id is None else visit.item_index,
+            item=item,
+            index=index,
             redact=redaction.text if redaction.secrets else None,
             signal=await self._memories.signal(visit) if visit.signal is not None else None,
+            flow_run=await self._sub_flows.result(visit) if visit.item_count else None,
             idempotency_key=_idempotency_key(visit),
             timeout_seconds=task.timeout,
             resumed=visit.resumed,

@@ -1,18 +1,17 @@
-"""Stored definitions: put one, look at it and its versions, list them, delete one."""
+"""Stored definitions: put, look at, list, delete. Every change is a version of its own."""
 
-import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import definition_answers
+from api import representations
 from api.answers import json_answer
 from api.bodies import read_body, refuse_content
-from api.operations_of_stored import (
+from api.operations import (
     DELETE_DEFINITION,
     GET_DEFINITION,
     LIST_DEFINITIONS,
@@ -20,139 +19,90 @@ from api.operations_of_stored import (
     PUT_DEFINITION,
 )
 from api.parameters import Limit, Text
-from api.preconditions import expected_versions, version_tag
-from api.refusals import InvalidRequest, PreconditionFailed, RefusedDefinition
-from api.representations import is_current
+from api.refusals import InvalidRequest, RefusedDefinition
 from api.resources import resources_of
-from api.run_requests import MAX_VERSION
-from shared.definition import MAX_NAME_LENGTH
+from shared.definition import MAX_VERSION
 from shared.errors import Finding, NotFound
 from shared.findings import quoted
-from shared.queries import definitions
-from shared.store.definitions import Deletion, NewVersion, delete_flows, put_versions
-from shared.validation import Validated
+from shared.queries import definitions as queries
+from shared.store.definitions import DeleteFlow, NewVersion, delete_flows, put_versions
 
 router = APIRouter()
 
-_VERSIONS = "/versions"
-_ID = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{MAX_NAME_LENGTH}}}")
-"""What an id may be; the database cannot even be asked for NUL and half of a surrogate pair."""
-
-Version = Annotated[
-    int | None, Query(ge=1, le=MAX_VERSION, description="This version; else the newest one.")
-]
-FlowCursor = Annotated[Text, Query(description="`next_cursor` of the page before.")]
-VersionCursor = Annotated[
-    int | None, Query(ge=1, le=MAX_VERSION, description="`next_cursor` of the page before.")
-]
+_FlowId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Version = Annotated[int | None, Query(ge=1, le=MAX_VERSION, description="The newest without it.")]
+_VersionCursor = Annotated[int | None, Query(ge=1, le=MAX_VERSION)]
 
 
 @router.get("/definitions", response_model=None, **LIST_DEFINITIONS)
-async def list_definitions(
-    request: Request, cursor: FlowCursor = None, limit: Limit = None
-) -> Response:
-    """The stored flows by their ids, each with its newest version, a page at a time."""
+async def list_definitions(request: Request, cursor: Text = None, limit: Limit = None) -> Response:
+    """The newest version of each flow, by their ids."""
     resources = resources_of(request)
     page = await resources.reader.call(
-        definitions.list_definitions, cursor, limit or resources.settings.page_size
+        queries.list_definitions, cursor, limit or resources.settings.page_size
     )
-    return json_answer(definition_answers.definition_list(page))
+    return json_answer(representations.version_list("definitions", page))
 
 
-# Before the others, because a flow's id may hold a slash.
+# Before the others: an id may hold slashes.
 @router.get("/definitions/{flow_id:path}/versions", response_model=None, **LIST_VERSIONS)
 async def list_versions(
-    request: Request, cursor: VersionCursor = None, limit: Limit = None
+    request: Request, flow_id: _FlowId, cursor: _VersionCursor = None, limit: Limit = None
 ) -> Response:
-    """The versions of a flow, the newest first, a page at a time."""
+    """The versions of a flow, the newest first."""
     resources = resources_of(request)
-    flow_id = _flow_id(request)
     page = await resources.reader.call(
-        definitions.list_versions, flow_id, cursor, limit or resources.settings.page_size
+        queries.list_versions, flow_id, cursor, limit or resources.settings.page_size
     )
-    if not page.rows and await resources.reader.call(definitions.find_version, flow_id) is None:
+    if not page.rows and cursor is None:
         raise _unknown()
-    return json_answer(definition_answers.version_list(page))
+    return json_answer(representations.version_list("versions", page))
 
 
 @router.get("/definitions/{flow_id:path}", response_model=None, **GET_DEFINITION)
-async def get_definition(request: Request, version: Version = None) -> Response:
-    """A stored definition: its newest version, or the one that is asked for."""
-    resources = resources_of(request)
-    flow_id = _flow_id(request)
-    found = await resources.reader.call(definitions.find_version, flow_id, version)
-    if found is None:
-        raise _unknown()
-    headers = {"ETag": version_tag(found.version)}
-    if is_current(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    row = await resources.reader.call(definitions.get_version, flow_id, found.version)
+async def get_definition(request: Request, flow_id: _FlowId, version: _Version = None) -> Response:
+    """One version of a stored definition."""
+    row = await resources_of(request).reader.call(queries.get_version, flow_id, version)
     if row is None:
         raise _unknown()
-    return json_answer(definition_answers.definition(row), headers=headers)
+    return json_answer(representations.stored_definition(row))
 
 
 @router.put("/definitions/{flow_id:path}", response_model=None, **PUT_DEFINITION)
-async def put_definition(request: Request) -> Response:
-    """Store a definition as the newest version of its flow."""
+async def put_definition(request: Request, flow_id: _FlowId) -> Response:
+    """Store a definition, unless the newest version is the same."""
     resources = resources_of(request)
-    flow_id = _flow_id(request)
-    after = expected_versions(request)
-    body = await read_body(request, resources.settings)
-    # A worker that knows more may have started a moment ago.
-    await resources.workers.task_types(max_age_seconds=0.0)
-    validated = await resources.submissions.validate(body)
+    validated = await resources.submissions.validate(await read_body(request, resources.settings))
     if validated.flow is None:
         raise RefusedDefinition(validated.errors, validated.error_count)
-    _check_id(validated, validated.flow.definition.id, flow_id)
-    item = NewVersion(
-        flow_id, validated.flow.hash, validated.definition_json, datetime.now(UTC), after
-    )
+    if validated.flow.definition.id != flow_id:
+        raise InvalidRequest([Finding("/path/flow_id", "other_flow", _other(flow_id))])
+    content = validated.definition_json
+    item = NewVersion(flow_id, validated.flow.hash, content, datetime.now(UTC))
     put = await resources.writer.call(put_versions, item)
-    if put is None:
-        raise PreconditionFailed("The newest version is not the one that the request expects.")
-    content = definition_answers.stored_version(
-        flow_id, put.version, item.hash, put.created_at, validated.warnings
-    )
-    headers = {
-        "ETag": version_tag(put.version),
-        "Location": f"{definition_answers.definition_path(flow_id)}?version={put.version}",
-    }
-    return json_answer(content, HTTPStatus.CREATED if put.created else HTTPStatus.OK, headers)
+    warnings = [representations.finding(one) for one in validated.warnings]
+    summary = representations.version(flow_id, put.version, item.hash, put.created_at)
+    answer = representations.dump(summary | {"warnings": warnings})
+    if not put.created:
+        return json_answer(answer)
+    place = representations.version_path(flow_id, put.version)
+    return json_answer(answer, HTTPStatus.CREATED, {"Location": place})
 
 
 @router.delete("/definitions/{flow_id:path}", response_model=None, **DELETE_DEFINITION)
-async def delete_definition(request: Request) -> Response:
-    """Hide all versions of a flow from new runs; its runs go on."""
+async def delete_definition(request: Request, flow_id: _FlowId) -> Response:
+    """Let no more runs be started of a flow. Its numbers go on where it is put again."""
     resources = resources_of(request)
     await refuse_content(request, resources.settings)
-    item = Deletion(_flow_id(request), datetime.now(UTC))
-    if not await resources.writer.call(delete_flows, item):
+    deletion = DeleteFlow(flow_id, datetime.now(UTC))
+    if not await resources.writer.call(delete_flows, deletion):
         raise _unknown()
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _flow_id(request: Request) -> str:
-    """The flow that the path names.
-
-    Raises:
-        NotFound: it cannot be the id of any flow.
-    """
-    text: str = request.path_params["flow_id"]
-    if _ID.fullmatch(text) is None:
-        raise _unknown()
-    return text
-
-
-def _check_id(validated: Validated, own: str, flow_id: str) -> None:
-    pointer = f"{validated.prefix}/id"
-    if own != flow_id:
-        message = f"the definition has the id {quoted(own)}, the address {quoted(flow_id)}"
-        raise InvalidRequest([Finding(pointer, "other_id", message)])
-    if own.endswith(_VERSIONS):
-        message = f'an id that ends in "{_VERSIONS}" cannot be stored: its address means another'
-        raise InvalidRequest([Finding(pointer, "reserved_id", message)])
-
-
 def _unknown() -> NotFound:
-    return NotFound("There is no stored definition of that id or version.")
+    return NotFound("There is no stored definition of that id and version.")
+
+
+def _other(flow_id: str) -> str:
+    return f"The definition's id must be that of the path, {quoted(flow_id)}."

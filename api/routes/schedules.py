@@ -12,7 +12,11 @@ from starlette.responses import Response
 from api import representations, schedule_answers
 from api.answers import json_answer
 from api.bodies import read_body, refuse_content
-from api.operations_of_stored import (
+from api.parameters import Limit, Text, idempotency_key
+from api.refusals import InvalidRequest
+from api.resources import Resources, resources_of
+from api.schedule_bodies import SCHEDULE_ID, ScheduleRequest, read_schedule
+from api.schedule_operations import (
     CREATE_SCHEDULE,
     DELETE_SCHEDULE,
     GET_SCHEDULE,
@@ -22,11 +26,7 @@ from api.operations_of_stored import (
     RESUME_SCHEDULE,
     TRIGGER_SCHEDULE,
 )
-from api.parameters import Limit, Text, idempotency_key
-from api.refusals import InvalidRequest
-from api.resources import Resources, resources_of
-from api.run_requests import StoredRequest
-from api.schedule_bodies import SCHEDULE_ID, ScheduleRequest, read_schedule
+from api.submission import PreparedRun
 from shared.cron import SCHEDULE_KEYS
 from shared.documents import parse_document
 from shared.errors import Conflict, Finding, IdempotencyMismatch, NotFound
@@ -120,8 +120,7 @@ async def trigger_schedule(request: Request) -> Response:
     key = idempotency_key(request) or new_id()
     await refuse_content(request, resources.settings)
     row = await _find(resources, schedule_id)
-    wanted = StoredRequest(row.flow_id, row.version, orjson.loads(row.input))
-    prepared = await resources.submissions.prepare_stored(wanted, len(row.input))
+    prepared = await _prepare(resources, row.flow_id, row.version, row.input)
     new_run = prepared.new_run(
         resources.clock, f"{SCHEDULE_KEYS}{schedule_id}:by-hand:{key}", schedule_id=schedule_id
     )
@@ -131,7 +130,7 @@ async def trigger_schedule(request: Request) -> Response:
     if created.mismatch:
         raise IdempotencyMismatch("The schedule has changed since this key was used.")
     if created.branch_id is not None:
-        resources.ringer.ring([created.branch_id])
+        resources.ringer.ring([created.branch_id], queues={created.branch_id: new_run.start_queue})
     headers, status = {"Location": f"/flows/{created.flow_run_id}"}, RunStatus.RUNNING
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -151,7 +150,7 @@ async def _read(request: Request) -> ScheduleRequest:
 async def _new(resources: Resources, wanted: ScheduleRequest, schedule_id: str) -> NewSchedule:
     """What is to be stored, once it is sure that the flow can be started as it is now."""
     input_json = orjson.dumps(wanted.wanted.input)
-    await resources.submissions.prepare_stored(wanted.wanted, len(input_json))
+    await _prepare(resources, wanted.wanted.flow_id, wanted.wanted.version, input_json)
     return NewSchedule(
         id=schedule_id,
         flow_id=wanted.wanted.flow_id,
@@ -163,6 +162,20 @@ async def _new(resources: Resources, wanted: ScheduleRequest, schedule_id: str) 
         paused=wanted.paused,
         at=datetime.now(UTC),
     )
+
+
+async def _prepare(
+    resources: Resources, flow_id: str, version: int | None, input_json: bytes
+) -> PreparedRun:
+    """The run that a submit of this flow and input would start now.
+
+    Raises:
+        InvalidDefinition: there would be none.
+    """
+    body: dict[str, object] = {"flow_id": flow_id, "input": orjson.Fragment(input_json)}
+    if version is not None:
+        body["version"] = version
+    return await resources.submissions.prepare(orjson.dumps(body))
 
 
 async def _pause(request: Request, *, paused: bool) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import json_answer
 from api.bodies import read_body
 from api.operations import VALIDATE
-from api.representations import dump, told
+from api.representations import dump, finding
 from api.resources import resources_of
 from shared.errors import Finding, InvalidDefinition
 from shared.flow import Flow
@@ -33,8 +33,8 @@ def _verdict(errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow 
     return dump(
         {
             "valid": not errors,
-            "errors": [told(finding) for finding in errors],
-            "warnings": [told(finding) for finding in warnings],
+            "errors": [finding(one) for one in errors],
+            "warnings": [finding(one) for one in warnings],
             "graph": None if flow is None else _graph(flow),
         }
     )

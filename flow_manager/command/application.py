@@ -15,6 +15,7 @@ from flow_manager.command import (
     runs,
     schedules,
     stored,
+    webhooks,
 )
 
 application = typer.Typer(
@@ -61,21 +62,21 @@ application.command("explain")(explain.explain)
 application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
 application.command("signal")(runs.signal)
-application.command("tasks")(installation.tasks)
-application.command("workers")(installation.workers)
-_with_settings("doctor", application)(diagnosis.doctor)
-_with_settings("config", application)(installation.config)
-application.command("openapi")(installation.openapi)
-
 _definitions = typer.Typer(
-    help="Stored definitions and their versions.", no_args_is_help=True, rich_markup_mode=None
+    help="Definitions that are stored at the service.", no_args_is_help=True, rich_markup_mode=None
 )
-_definitions.command("list")(stored.list_definitions)
 _definitions.command("put")(stored.put)
+_definitions.command("list")(stored.list_definitions)
 _definitions.command("show")(stored.show)
 _definitions.command("versions")(stored.versions)
 _definitions.command("delete")(stored.delete)
 application.add_typer(_definitions, name="definitions")
+application.command("tasks")(installation.tasks)
+application.command("workers")(installation.workers)
+application.command("webhooks")(webhooks.webhooks)
+_with_settings("doctor", application)(diagnosis.doctor)
+_with_settings("config", application)(installation.config)
+application.command("openapi")(installation.openapi)
 
 _schedules = typer.Typer(
     help="Starts of stored definitions by the clock.", no_args_is_help=True, rich_markup_mode=None

@@ -4,10 +4,10 @@ They speak to the service by HTTP, so they work from any machine that reaches it
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 import typer
 
 from flow_manager.command.exits import ExitStatus
@@ -37,10 +37,10 @@ def run(
         None, help="A definition as JSON; - for standard input.", show_default=False
     ),
     flow_id: str | None = typer.Option(
-        None, "--flow-id", help="A stored definition, in place of FILE.", show_default=False
+        None, "--stored", help="The id of a stored definition, in place of a file.", metavar="ID"
     ),
     version: int | None = typer.Option(
-        None, "--version", min=1, help="Which of its versions; else the newest.", show_default=False
+        None, "--version", min=1, help="Its version; the newest without it.", show_default=False
     ),
     given_input: str | None = typer.Option(
         None, "--input", help="The run's input: JSON, or @FILE.", show_default=False
@@ -54,26 +54,42 @@ def run(
     api_key: str | None = API_KEY,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Run a definition, of a file or a stored one, and wait for its result.
+    """Run a definition and wait for its result.
 
     Exit status: 0 completed with success, 1 failed or with outcome failure, 2 invalid,
     3 cancelled, 124 waited too long.
     """
     from flow_manager.calls import RequestRefused
 
-    source = _source(file, flow_id, version)
+    name, body, definition = _what_to_run(file, flow_id, version)
     run_input = read_input(given_input)
     with connect(url, api_key) as client:
         try:
-            submitted = client.run(
-                source.definition, run_input, version=version, idempotency_key=idempotency_key
-            )
+            submitted = client.run(definition, run_input, idempotency_key=idempotency_key)
         except RequestRefused as refusal:
             if refusal.status not in INVALID_STATUSES:
                 raise
-            print_refusal(source.file, source.body, source.definition, refusal)
+            print_refusal(name, body, refusal)
             raise typer.Exit(ExitStatus.INVALID) from None
         _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
+
+
+def _what_to_run(
+    file: Path | None, flow_id: str | None, version: int | None
+) -> "tuple[Path, bytes, JsonValue]":
+    """What to call it where it is refused, its text, and what it says."""
+    from flow_manager.command.definitions import read_document
+
+    if (file is None) == (flow_id is None):
+        raise InvalidInput("run takes a FILE, or --stored ID")
+    if file is not None:
+        if version is not None:
+            raise InvalidInput("--version belongs to --stored")
+        return file, *read_document(file)
+    named: dict[str, JsonValue] = {"flow_id": flow_id}
+    if version is not None:
+        named["version"] = version
+    return Path("--stored"), orjson.dumps(named), named
 
 
 def watch(
@@ -138,9 +154,14 @@ def list_runs(
 
 def cancel(flow_run_id: str = ID, url: str = URL, api_key: str | None = API_KEY) -> None:
     """Cancel a run: running tasks are stopped, and those that wait never start."""
+    from shared.status import RunStatus
+
     with connect(url, api_key) as client:
-        client.cancel(flow_run_id)
-    print(f"Cancelled run {flow_run_id}.")
+        answer = client.cancel(flow_run_id)
+    if answer.status is RunStatus.RUNNING:
+        print(f"Run {flow_run_id} undoes what it did, and is cancelled then.")
+    else:
+        print(f"Cancelled run {flow_run_id}.")
 
 
 def signal(
@@ -168,28 +189,6 @@ def exit_status(run: "Run") -> int:
     if run.status is RunStatus.CANCELLED:
         return ExitStatus.CANCELLED
     return ExitStatus.SUCCESS if run.is_success else ExitStatus.FAILED
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What is to be run, and where its text is for who points at a place in it."""
-
-    file: Path
-    body: bytes
-    definition: "JsonValue"
-
-
-def _source(file: Path | None, flow_id: str | None, version: int | None) -> _Source:
-    from flow_manager.command.definitions import read_document
-
-    if (file is None) == (flow_id is None):
-        raise InvalidInput("give either FILE or --flow-id")
-    if file is None:
-        return _Source(Path(str(flow_id)), b"", flow_id)
-    if version is not None:
-        raise InvalidInput("--version belongs to --flow-id")
-    body, definition = read_document(file)
-    return _Source(file, body, definition)
 
 
 def _follow(
@@ -278,19 +277,18 @@ def read_input(text: str | None) -> "JsonValue":
         raise InvalidInput(f"--input: {error.message}{place}") from None
 
 
-def print_refusal(
-    file: Path, body: bytes, definition: "JsonValue", refusal: "RequestRefused"
-) -> None:
-    """What the service has against it, with the places in the file."""
+def print_refusal(file: Path, body: bytes, refusal: "RequestRefused") -> None:
+    """What the service has against a file, with the places in it."""
     from flow_manager.command.definitions import describe
+    from shared.documents import locate
 
     findings = [finding_of(each) for each in refusal.problem.errors]
     if not findings:
         print(f"{file}: {refusal}", file=sys.stderr)
-    is_bare = isinstance(definition, dict) and "flow" not in definition
     for finding in findings:
         # The client wraps a bare definition, which the file does not know.
-        pointer = finding.pointer.removeprefix("/flow") if is_bare else finding.pointer
+        bare = finding.pointer.removeprefix("/flow")
+        pointer = finding.pointer if locate(body, finding.pointer, None) else bare
         print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
 
 

@@ -11,7 +11,7 @@ from shared.errors import InvalidInput
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from flow_manager.stored_results import Schedule
+    from flow_manager.results import Schedule
 
 SCHEDULE_ID = typer.Argument(help="The schedule's id.", metavar="ID", show_default=False)
 

@@ -3,8 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import shared.models
-import shared.schedule_table  # noqa: F401  # they declare the tables
+import shared.models  # noqa: F401  # declares the tables
 
 connection = context.config.attributes["connection"]
 context.configure(

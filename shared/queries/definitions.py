@@ -26,19 +26,6 @@ def get_version(connection: Connection, flow_id: str, version: int | None = None
     return connection.execute(statement).one_or_none()
 
 
-def find_version(connection: Connection, flow_id: str, version: int | None = None) -> AnyRow | None:
-    """As :func:`get_version`, without the definition: its hash says which one it is."""
-    statement = (
-        select(*_SUMMARY)
-        .where(versions.c.flow_id == flow_id, versions.c.deleted_at.is_(None))
-        .order_by(versions.c.version.desc())
-        .limit(1)
-    )
-    if version is not None:
-        statement = statement.where(versions.c.version == version)
-    return connection.execute(statement).one_or_none()
-
-
 def list_definitions(connection: Connection, cursor: str | None, limit: int) -> Page:
     """The newest version of each flow by its id, from behind ``cursor``, a flow's id, on."""
     newest = (
@@ -79,3 +66,15 @@ def list_versions(connection: Connection, flow_id: str, cursor: int | None, limi
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], str(rows[limit - 1].version))
+
+
+def flow_ids(connection: Connection, limit: int) -> list[str]:
+    """The ids of the flows that are stored, at most so many of them."""
+    found = connection.execute(
+        select(versions.c.flow_id)
+        .where(versions.c.deleted_at.is_(None))
+        .group_by(versions.c.flow_id)
+        .order_by(versions.c.flow_id)
+        .limit(limit)
+    )
+    return list(found.scalars())

@@ -4,8 +4,8 @@ Lists go by keyset: ids are UUIDv7, so "newest first" is "by id, descending", an
 behind the last id of the page before. JSON that tasks and clients gave stays bytes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,7 +28,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.ids import FlowRunId, TaskRunId
 from shared.models import FlowRun, LogLine, StoredDefinition, TaskRun
 from shared.queries.rows import AnyRow
+from shared.queries.sub_flows import runs_of_visits
 from shared.status import Outcome, RunStatus, TaskRunStatus
+from shared.sub_flows import SUB_FLOW_TYPE
 
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__
@@ -74,7 +76,14 @@ _TASK_RUN = (
     task_runs.c.finished_at,
 )
 
-_RUN = select(*_SUMMARY, runs.c.input, runs.c.output, definitions.c.content.label("definition"))
+_RUN = select(
+    *_SUMMARY,
+    runs.c.input,
+    runs.c.output,
+    runs.c.parent_flow_run_id,
+    runs.c.ending,
+    definitions.c.content.label("definition"),
+)
 _RUN = _RUN.join_from(
     runs, definitions, definitions.c.hash == runs.c.definition_hash, isouter=True
 ).where(runs.c.id == bindparam("run"))
@@ -93,7 +102,9 @@ _LAST_LOG_LINES = (
     .limit(bindparam("limit"))
 )
 
-_STATUS = select(runs.c.status, runs.c.finished_at).where(runs.c.id == bindparam("run"))
+_STATUS = select(runs.c.status, runs.c.finished_at, runs.c.ending).where(
+    runs.c.id == bindparam("run")
+)
 
 _CHANGES = select(
     func.count(),
@@ -119,6 +130,8 @@ class StoredRun:
     """Whether it has more task runs than these."""
     logs: Sequence[AnyRow]
     are_logs_truncated: bool
+    children: Mapping[str, str]
+    """The runs that task runs waited for, by the task runs' ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,8 @@ class Page:
 
     rows: Sequence[AnyRow]
     next_cursor: str | None
+    children: Mapping[str, str] = field(default_factory=dict)
+    """Of a page of task runs: the runs that they waited for, by their ids."""
 
 
 def get_run(
@@ -161,6 +176,7 @@ def get_run(
         is_truncated=len(tasks) > max_tasks,
         logs=logs[MAX_LOG_LINES - 1 :: -1],
         are_logs_truncated=len(logs) > MAX_LOG_LINES,
+        children=_children(connection, tasks),
     )
 
 
@@ -195,7 +211,7 @@ def list_task_runs(
     if cursor is None:
         if connection.execute(_STATUS, {"run": flow_run_id}).one_or_none() is None:
             return None
-        return _page(connection.execute(statement).all(), limit)
+        return _task_page(connection, connection.execute(statement).all(), limit)
     started_at = connection.execute(
         select(task_runs.c.started_at).where(
             task_runs.c.id == cursor, task_runs.c.flow_run_id == flow_run_id
@@ -207,7 +223,20 @@ def list_task_runs(
         task_runs.c.started_at > started_at,
         and_(task_runs.c.started_at == started_at, task_runs.c.id > cursor),
     )
-    return _page(connection.execute(statement.where(behind)).all(), limit)
+    return _task_page(connection, connection.execute(statement.where(behind)).all(), limit)
+
+
+def _task_page(connection: Connection, rows: Sequence[AnyRow], limit: int) -> Page:
+    page = _page(rows, limit)
+    return replace(page, children=_children(connection, page.rows))
+
+
+def _children(connection: Connection, rows: Sequence[AnyRow]) -> dict[str, str]:
+    """The runs of sub-flows that task runs waited for."""
+    waiting = [row.id for row in rows if row.task_type == SUB_FLOW_TYPE]
+    if not waiting:
+        return {}
+    return {task_run: row.id for task_run, row in runs_of_visits(connection, waiting).items()}
 
 
 def run_version(connection: Connection, flow_run_id: FlowRunId) -> str | None:

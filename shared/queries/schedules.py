@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from shared.cron import Schedule
 from shared.models import FlowRun
+from shared.models_schedules import ScheduleRow, timing
 from shared.queries.rows import AnyRow
 from shared.queries.runs import Page
-from shared.schedule_table import ScheduleRow, timing
 
 schedules = ScheduleRow.__table__
 runs = FlowRun.__table__

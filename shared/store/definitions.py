@@ -1,23 +1,16 @@
 """Stored definitions: every change of a flow is a version of its own, counted from 1."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from sqlalchemy import Connection, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.models import DefinitionVersion, StoredDefinition
-from shared.statements import Row
 
 definitions = StoredDefinition.__table__
 versions = DefinitionVersion.__table__
-
-
-ExpectedVersions = Collection[int] | Literal["any"] | None
-"""Which version must be the newest one for a new one to be put: one of these, any, or (of an
-empty collection) none, because the flow must not be stored. None where it does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +22,6 @@ class NewVersion:
     content: bytes
     """JSON."""
     created_at: datetime
-    after: ExpectedVersions = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +34,29 @@ class PutVersion:
     """False where the newest version had that content already."""
 
 
-def put_versions(connection: Connection, items: Sequence[NewVersion]) -> list[PutVersion | None]:
-    """:func:`put_version` for each."""
+@dataclass(frozen=True, slots=True)
+class DeleteFlow:
+    """A flow of which no more runs shall be started."""
+
+    flow_id: str
+    at: datetime
+
+
+def put_versions(connection: Connection, items: Sequence[NewVersion]) -> list[PutVersion]:
+    """Store definitions, each as the newest version of its flow."""
     return [put_version(connection, item) for item in items]
 
 
-def put_version(connection: Connection, item: NewVersion) -> PutVersion | None:
-    """Make ``item`` the newest version of its flow, unless it is that already; None where the
-    newest version is not the one that was expected."""
+def delete_flows(connection: Connection, items: Sequence[DeleteFlow]) -> list[bool]:
+    """Hide flows from new runs; of each, whether there was a version to hide."""
+    return [delete_versions(connection, item.flow_id, item.at) for item in items]
+
+
+def put_version(connection: Connection, item: NewVersion) -> PutVersion:
+    """Make ``item`` the newest version of its flow, unless it is that already."""
     _keep_content(connection, item)
     while True:
         newest = connection.execute(_NEWEST, {"flow": item.flow_id}).first()
-        if not _is_expected(newest, item.after):
-            return None
         if newest is not None and newest.deleted_at is None and newest.hash == item.hash:
             return PutVersion(newest.version, newest.created_at, created=False)
         version = 1 if newest is None else newest.version + 1
@@ -71,33 +73,12 @@ def put_version(connection: Connection, item: NewVersion) -> PutVersion | None:
         # Somebody took the number first, and has committed: each turn finds a higher one.
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """A flow that is to be hidden from new runs."""
-
-    flow_id: str
-    at: datetime
-
-
-def delete_flows(connection: Connection, items: Sequence[Deletion]) -> list[bool]:
-    """:func:`delete_versions` for each."""
-    return [delete_versions(connection, item.flow_id, item.at) for item in items]
-
-
 def delete_versions(connection: Connection, flow_id: str, at: datetime) -> bool:
     """Hide all versions of a flow from new runs; whether there was one to hide.
 
     Numbers are never given twice: a flow that is put again goes on counting.
     """
     return connection.execute(_DELETE, {"flow": flow_id, "at": at}).rowcount > 0
-
-
-def _is_expected(newest: Row | None, after: ExpectedVersions) -> bool:
-    if after is None:
-        return True
-    if newest is None or newest.deleted_at is not None:
-        return not after
-    return after == "any" or newest.version in after
 
 
 def _keep_content(connection: Connection, item: NewVersion) -> None:

@@ -1,17 +1,23 @@
 """Runs: create them, and end them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.ids import BranchId, FlowRunId
+from shared.database import announces
+from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
-from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
+from shared.store.parents import wake_parents
+from shared.store.undoing import Begun, Standing, read_standings
+from shared.undoing import Ending, Undoing
 
 runs = FlowRun.__table__
 branches = Branch.__table__
@@ -40,8 +46,22 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    start_queue: str = DEFAULT_QUEUE
+    start_priority: int = 0
+    parent: "ParentVisit | None" = None
+    """Of a sub-flow's run."""
     schedule_id: str | None = None
     """The schedule that starts it, by an idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentVisit:
+    """The visit that waits for a sub-flow's run."""
+
+    flow_run_id: FlowRunId
+    task_run_id: TaskRunId
+    depth: int
+    """How many runs stand above the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +79,17 @@ class CreatedRun:
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
+    announced = announces(connection)
     results: dict[FlowRunId, CreatedRun] = {}
     plain = [item for item in items if item.idempotency_key is None]
     accepted = list(plain)
     if plain:
-        _INSERT_RUN.write(connection, [_run_row(item) for item in plain])
+        _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
     for item in items:
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
             continue
-        created = _create_by_key(connection, item)
+        created = _create_by_key(connection, item, announced)
         results[item.flow_run_id] = created
         if not created.replayed:
             accepted.append(item)
@@ -95,12 +116,13 @@ def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
         )
 
 
-def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
+def _create_by_key(connection: Connection, item: NewRun, announced: bool) -> CreatedRun:
     statement = _insert(connection, runs).on_conflict_do_nothing(
         index_elements=[runs.c.idempotency_key]
     )
     # Not by the row count: drivers need not know it for an INSERT, and psycopg does not.
-    if connection.execute(statement.returning(runs.c.id), _run_row(item)).first() is not None:
+    row = _run_row(item, announced)
+    if connection.execute(statement.returning(runs.c.id), row).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
     existing = connection.execute(
         select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
@@ -118,13 +140,14 @@ def _insert(connection: Connection, table: object) -> "postgresql.Insert | sqlit
     return dialect.insert(table)  # type: ignore[no-any-return]  # the same for both
 
 
-def _run_row(item: NewRun) -> dict[str, object]:
+def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
     return {
         "id": item.flow_run_id,
         "flow_id": item.flow_id,
         "name": item.name,
         "definition_hash": item.definition_hash,
         "status": RunStatus.RUNNING.value,
+        "to_announce": int(announced),
         "input": item.input_json,
         "tags": item.tags_json,
         "active": 1,
@@ -135,6 +158,9 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "schedule_id": item.schedule_id,
         "created_at": item.created_at,
         "deadline": item.deadline,
+        "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
+        "parent_task_run_id": None if item.parent is None else item.parent.task_run_id,
+        "depth": 0 if item.parent is None else item.parent.depth,
     }
 
 
@@ -146,7 +172,8 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "state": BranchState.READY.value,
         "task": item.start_task,
         "task_type": item.start_type,
-        "queue": "default",
+        "queue": item.start_queue,
+        "priority": item.start_priority,
         "iteration": 1,
         "attempt": 0,
         "tracked": False,
@@ -168,6 +195,7 @@ _INSERT_RUN = Statement(
         "name",
         "definition_hash",
         "status",
+        "to_announce",
         "input",
         "tags",
         "active",
@@ -177,6 +205,9 @@ _INSERT_RUN = Statement(
         "request_hash",
         "created_at",
         "deadline",
+        "parent_flow_run_id",
+        "parent_task_run_id",
+        "depth",
     ),
 )
 
@@ -190,6 +221,7 @@ _INSERT_BRANCH = Statement(
         "task",
         "task_type",
         "queue",
+        "priority",
         "iteration",
         "attempt",
         "tracked",
@@ -199,7 +231,9 @@ _INSERT_BRANCH = Statement(
     ),
 )
 
-CancelResult = Literal["cancelled", "over", "unknown"]
+CancelResult = Literal["cancelled", "cancelling", "ending", "over", "unknown"]
+"""``cancelling``: it is, as soon as what it has done is undone; ``ending``: its ending had begun
+already, and nothing cuts that short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,32 +242,53 @@ class Cancel:
 
     flow_run_id: FlowRunId
     at: datetime
+    branch_id: BranchId = field(default_factory=lambda: BranchId(new_id()))
+    """The branch to ring for where it is ``cancelling``."""
+    ready_at: float = 0
+    """Lease time."""
 
 
 def cancel_runs(connection: Connection, items: Sequence[Cancel]) -> list[CancelResult]:
     """Cancel runs that are not over; a run that ends at the same moment has one winner."""
     ids = sorted({item.flow_run_id for item in items})
     known = lock_runs(connection, ids)
+    running = [row.id for row in known.values() if row.status == RunStatus.RUNNING]
+    standings = read_standings(connection, running) if running else {}
     results: dict[FlowRunId, CancelResult] = {}
     for item in items:
-        row = known.get(item.flow_run_id)
-        if row is None:
-            results[item.flow_run_id] = "unknown"
-        elif row.status != RunStatus.RUNNING:
-            results.setdefault(item.flow_run_id, "over")
-        elif item.flow_run_id not in results:
-            _end_run(connection, item.flow_run_id, RunStatus.CANCELLED, None, item.at)
-            stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
-            results[item.flow_run_id] = "cancelled"
+        if item.flow_run_id not in results:
+            standing = standings.get(item.flow_run_id)
+            if standing is not None:
+                results[item.flow_run_id] = _cancel(connection, item, standing)
+            else:
+                results[item.flow_run_id] = "over" if item.flow_run_id in known else "unknown"
+    wake_parents(connection, [one for one, result in results.items() if result == "cancelled"])
     return [results[item.flow_run_id] for item in items]
 
 
+def _cancel(connection: Connection, item: Cancel, standing: Standing) -> CancelResult:
+    if standing.is_ending:
+        return "ending"
+    stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
+    begun, ending = Begun(item.ready_at, item.branch_id), Ending(RunStatus.CANCELLED)
+    is_final = begun.conclude(connection, item.flow_run_id, standing.undoing, ending, item.at)
+    return "cancelled" if is_final else "cancelling"
+
+
 def fail_run(
-    connection: Connection, flow_run_id: FlowRunId, error: bytes, reason: str, at: datetime
-) -> None:
-    """End a locked, running run as failed and stop its branches."""
-    _end_run(connection, flow_run_id, RunStatus.FAILED, error, at)
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    error: bytes,
+    reason: str,
+    at: datetime,
+    undoing: Undoing | None,
+    begun: Begun,
+) -> bool:
+    """Stop the branches of a locked, running run and let it end as failed; whether that is
+    final, and not the beginning of its ending."""
     stop_branches(connection, flow_run_id, reason, at)
+    ending = Ending(RunStatus.FAILED, Outcome.FAILURE, error=orjson.loads(error))
+    return begun.conclude(connection, flow_run_id, undoing, ending, at)
 
 
 def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
@@ -245,25 +300,18 @@ def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunI
 
 
 _LOCK_RUNS = Statement(
-    select(runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
+    select(
+        runs.c.id,
+        runs.c.status,
+        runs.c.active,
+        runs.c.failed,
+        runs.c.task_runs,
+        runs.c.parent_task_run_id,
+    )
     .where(runs.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(runs.c.id)
     .with_for_update()
 )
-
-
-def _end_run(
-    connection: Connection,
-    flow_run_id: FlowRunId,
-    status: RunStatus,
-    error: bytes | None,
-    at: datetime,
-) -> None:
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == flow_run_id, runs.c.status == RunStatus.RUNNING)
-        .values(status=status, error=error, finished_at=at, active=0)
-    )
 
 
 def stop_branches(

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, update
 
-from shared.schedule_table import ScheduleRow
+from shared.models_schedules import ScheduleRow
 from shared.store.runs import CreatedRun, NewRun, create_runs
 
 schedules = ScheduleRow.__table__

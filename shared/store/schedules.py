@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.cron import EPOCH, Cron, OverlapPolicy, Schedule, next_tick
-from shared.schedule_table import ScheduleRow, timing
+from shared.models_schedules import ScheduleRow, timing
 from shared.statements import Row
 
 schedules = ScheduleRow.__table__

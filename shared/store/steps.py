@@ -9,7 +9,8 @@ all the steps of a moment:
 3. move each branch: on in place, into a fork, to a join, to its end, or to sleep;
 4. add up the changes of the joins, and decide those that nothing can reach any more
    (``shared.store.joins``);
-5. end the runs that have no branch left, and those that an error or a limit ended.
+5. end the runs that have no branch left, and those that an error or a limit ended; where
+   something is to be undone first, or to run last, begin that (``shared.store.undoing``).
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,13 @@ from shared.statements import Statement
 from shared.status import BranchState, Reason
 from shared.store.books import Books
 from shared.store.cancelling import cancel_at
+from shared.store.ending_steps import go_on
 from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
 from shared.store.runs import lock_runs
 from shared.store.step import Recorded, Step
+from shared.store.sub_flows import begin_sub_flows
 
 branches = Branch.__table__
 
@@ -46,6 +49,7 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     end_items(connection, books, [step for step in accepted if step.ends_item])
     _cancel(connection, books, accepted)
     books.flush()
+    begin_sub_flows(connection, books, accepted)
     settle_joins(connection, books)
     close_runs(connection, books)
     return [books.results.get(item.branch_id, _REFUSED) for item in items]
@@ -66,6 +70,8 @@ def _enter(books: Books, step: Step, move: Move | None) -> None:
         books.finish(step)
     elif step.ends_item:
         books.end(step)
+    elif step.is_ending:
+        go_on(books, step)
     elif move is None:
         books.fail(step)
     else:
@@ -83,7 +89,7 @@ def _cancel(connection: Connection, books: Books, steps: Sequence[Step]) -> None
 
 def _move(step: Step) -> Move | None:
     """What follows, by the decider; None where no rule is asked."""
-    if step.outcome is None or step.targets is None or step.ends_item:
+    if step.outcome is None or step.targets is None or step.ends_item or step.is_ending:
         return None
     decider = step.flow.decider
     return decider.move(step.task, step.outcome, step.targets, tracked=step.tracked)

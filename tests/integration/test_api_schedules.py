@@ -11,9 +11,9 @@ from pydantic import JsonValue
 from starlette.testclient import TestClient
 
 from api import shapes
-from api.shapes_of_stored import Schedule, SchedulePage
+from api.schedule_shapes import Schedule, SchedulePage
 from shared.database import Database, create_database
-from shared.schedule_table import ScheduleRow
+from shared.models_schedules import ScheduleRow
 from shared.settings import Settings
 from tests.api_client import FLOW, open_client, settings_for
 
@@ -163,7 +163,7 @@ REFUSED: list[tuple[Any, list[tuple[str, str]]]] = [
     ([], [("", "wrong_type")]),
     ({}, [("", "missing_field"), ("", "bad_schedule")]),
     (_wrong(flow_id="intakes"), [("/flow_id", "unknown_flow")]),
-    (_wrong(version=3), [("/version", "unknown_version")]),
+    (_wrong(version=3), [("/version", "unknown_flow")]),
     (_wrong(version="3"), [("/version", "wrong_type")]),
     (_wrong(input={"x": "one"}), [("/input/x", "bad_input")]),
     (_wrong(crom="* * * * *"), [("", "unknown_field")]),

@@ -275,3 +275,52 @@ def test_demo_shows_the_run_and_its_result(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for expected in ("split", "shrink", "publish", '"status": "completed"', "/docs"):
         assert expected in done.stdout
+
+
+def test_a_definition_is_put_listed_run_and_deleted(service: Service, tmp_path: Path) -> None:
+    file = written(tmp_path, flow("noop"))
+    put = [run(service, "definitions", "put", file) for _ in range(2)]
+    assert [each.stdout for each in put] == ["Stored noop as version 1.\n"] * 2
+    listed = json.loads(run(service, "definitions", "list", "--json").stdout)
+    assert "noop" in [each["flow_id"] for each in listed["definitions"]]
+    assert "noop" in run(service, "definitions", "versions", "noop").stdout
+    assert json.loads(run(service, "definitions", "show", "noop").stdout) == flow("noop")
+    done = run(service, "run", "--stored", "noop", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["definition"] == flow("noop")
+    assert run(service, "definitions", "delete", "noop").returncode == 0
+    gone = run(service, "run", "--stored", "noop")
+    assert gone.returncode == 2
+    assert 'no flow "noop" is stored' in gone.stderr
+
+
+def test_a_definition_that_is_refused_is_told_with_its_line(
+    service: Service, tmp_path: Path
+) -> None:
+    file = written(tmp_path, {**flow("noop"), "start_task": "nobody"})
+    refused = run(service, "definitions", "put", file)
+    assert refused.returncode == 2
+    assert f"{file}:3:17: error:" in refused.stderr
+
+
+def test_run_takes_either_a_file_or_a_stored_id(service: Service, tmp_path: Path) -> None:
+    assert run(service, "run").returncode == 2
+    file = written(tmp_path, flow("noop"))
+    assert run(service, "run", file, "--stored", "noop").returncode == 2
+
+
+async def test_clients_store_and_run_definitions(service: Service) -> None:
+    with FlowClient(service.url) as client:
+        stored = client.definitions.put(flow("noop", "noop"))
+        submitted = client.run_stored(stored.flow_id, version=stored.version)
+        assert client.wait(submitted.flow_run_id).is_success
+        assert client.definitions.get(stored.flow_id).definition == flow("noop", "noop")
+    async with AsyncFlowClient(service.url) as other:
+        assert (await other.definitions.put(flow("noop", "noop"))).version == stored.version
+        listed = await other.definitions.list(limit=1_000)
+        assert stored.flow_id in [each.flow_id for each in listed.versions]
+        versions = await other.definitions.versions(stored.flow_id)
+        assert [each.version for each in versions.versions] == [stored.version]
+        await other.definitions.delete(stored.flow_id)
+        with pytest.raises(RequestRefused):
+            await other.definitions.get(stored.flow_id)

@@ -28,9 +28,7 @@ def store(shared_store: Store) -> Store:
 
 def _put(store: Store, content: str, flow_id: str = "intake", at: datetime = NOW) -> PutVersion:
     item = NewVersion(flow_id, content.ljust(64, "0"), f'"{content}"'.encode(), at)
-    put = store.do(put_version, item)
-    assert put is not None
-    return put
+    return store.do(put_version, item)
 
 
 def test_every_change_is_a_version_and_the_same_again_is_none(store: Store) -> None:

@@ -16,14 +16,24 @@ import pytest
 from sqlalchemy import Connection, text
 
 from shared.ids import FlowRunId, TaskRunId, new_id
+from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
-from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
+from shared.store.freeing import (
+    Orphans,
+    Release,
+    free_orphans,
+    free_stray,
+    release_branches,
+    rescue_branches,
+)
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
+from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
+from shared.store.webhooks import Look, look_for_deliveries
 from shared.store.workers import beat, held_branches
 from tests.integration.store_rig import (
     DATABASES,
@@ -39,7 +49,7 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
-LARGE = {str(model.__tablename__) for model in OF_A_RUN}
+LARGE = {str(model.__tablename__) for model in (*OF_A_RUN, WebhookDelivery)}
 """The tables that grow with the number of runs."""
 
 
@@ -87,16 +97,25 @@ def _orphans(filled: Filled) -> Orphans:
 OFTEN: Mapping[str, Work] = {
     "claim what was rung": lambda f, c: claim_branches(c, [_wish(f)]),
     "claim what is late": lambda f, c: claim_branches(c, [f.store.wish(limit=10)]),
+    "claim from every queue": lambda f, c: claim_branches(
+        c, [f.store.wish(queues=("*",), limit=10)]
+    ),
+    "claim what was rung in any queue": lambda f, c: claim_branches(c, [_wish(f, queues=("*",))]),
     "claim a suspect": lambda f, c: claim_branches(c, [f.store.wish(suspects=True)]),
     "record a fork": lambda f, c: record_steps(c, [f.store.step(FLOW, f.begun.visit)]),
     "release": lambda f, c: release_branches(c, [_release(f)]),
     "rescue": lambda f, c: rescue_branches(c, [f.store.worker], LEASE_NOW),
+    "free strays": lambda f, c: free_stray(c, LEASE_NOW),
+    "cancel what nobody waits for": lambda f, c: cancel_abandoned(c, NOW),
     "free orphans": lambda f, c: free_orphans(c, [_orphans(f)]),
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
+    "look for what to tell": lambda f, c: look_for_deliveries(
+        c, [Look({"a": "a.example"}, {"a": 8}, "", NOW, NOW)]
+    ),
     "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
     "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
     "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
@@ -124,10 +143,14 @@ LISTS: Mapping[str, RunFilters] = {
 
 INDEXES = {
     "claim what is late": "branch_ready",
+    "claim from every queue": "branch_ready",
     "claim a suspect": "branch_ready",
     "rescue": "branch_held",
+    "free strays": "branch_held",
+    "cancel what nobody waits for": "flow_run_awaited",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
+    "look for what to tell": "flow_run_to_announce",
     "prune": "flow_run_by_finish",
     "the first task runs of a run": "task_run_of_visit",
 }
@@ -161,8 +184,19 @@ def test_what_runs_often_finds_its_rows_by_an_index(filled: Filled) -> None:
 
 
 def test_a_rung_claim_does_not_walk_through_all_that_is_ready(filled: Filled) -> None:
-    statement, parameters = _sent(filled, OFTEN["claim what was rung"])[0]
-    assert "branch_ready" not in _plan(filled.store, statement, parameters)
+    for name in ("claim what was rung", "claim what was rung in any queue"):
+        statement, parameters = _sent(filled, OFTEN[name])[0]
+        assert "branch_ready" not in _plan(filled.store, statement, parameters), name
+
+
+def test_claims_are_in_the_order_of_the_index(filled: Filled) -> None:
+    for name in ("claim what is late", "claim from every queue"):
+        plans = _plans(filled.store, _sent(filled, OFTEN[name]))
+        ordered = [plan for query, plan in plans.items() if "ORDER BY branch.priority" in query]
+        assert ordered, plans
+        for plan in ordered:
+            assert "TEMP B-TREE" not in plan, f"{name}: {plan}"
+            assert "Sort" not in plan, f"{name}: {plan}"
 
 
 def _listing(filters: RunFilters, after: FlowRunId | None) -> Work:

@@ -12,8 +12,8 @@ import pytest
 
 from shared.cron import Cron, Interval
 from shared.models import Branch, FlowRun
+from shared.models_schedules import ScheduleRow
 from shared.queries.schedules import due_schedules
-from shared.schedule_table import ScheduleRow
 from shared.store.definitions import NewVersion, delete_versions, put_version
 from shared.store.runs import Cancel, CreatedRun, cancel_runs
 from shared.store.scheduled_starts import Trigger, Verdict, carry_out, trigger_schedules

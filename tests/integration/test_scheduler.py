@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from shared.cron import Interval
 from shared.models import FlowRun
-from shared.schedule_table import ScheduleRow
+from shared.models_schedules import ScheduleRow
 from shared.status import RunStatus
 from shared.store.definitions import NewVersion, put_versions
 from shared.store.runs import Cancel, cancel_runs

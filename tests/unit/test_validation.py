@@ -11,13 +11,9 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from shared.errors import InvalidDefinition
-from shared.validation import (
-    MAX_FINDINGS,
-    Limits,
-    Validated,
-    split_submission,
-    validate_definition,
-)
+from shared.findings import MAX_FINDINGS
+from shared.submissions import split_submission
+from shared.validation import Limits, Validated, validate_definition
 from tests.unit.test_documents import JSON
 
 TYPES = frozenset({"noop", "sleep", "fetch_data", "store_data"})

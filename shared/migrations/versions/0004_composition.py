@@ -29,6 +29,17 @@ def upgrade() -> None:
     ):
         op.add_column("flow_run", column)
     op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    # In the order in which a pool's workers claim.
+    op.drop_index("branch_ready", "branch")
+    op.create_index(
+        "branch_ready",
+        "branch",
+        ["queue", sa.text("priority DESC"), "ready_at"],
+        sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
+    )
+    _create_outbox()
+    _schedules()
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
@@ -37,7 +48,74 @@ def upgrade() -> None:
         sqlite_where=sa.text("parent_task_run_id IS NOT NULL"),
         postgresql_where=sa.text("parent_task_run_id IS NOT NULL"),
     )
-    _schedules()
+    op.create_index(
+        "flow_run_awaited",
+        "flow_run",
+        ["parent_task_run_id"],
+        sqlite_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+    )
+    _endings()
+
+
+def _endings() -> None:
+    """What the runs in their ending have still to undo, and in which order."""
+    op.add_column("task_run", sa.Column("position", sa.Integer(), nullable=True))
+    op.create_table(
+        "compensation",
+        sa.Column("flow_run_id", _id(), primary_key=True, nullable=False),
+        sa.Column("position", sa.Integer(), primary_key=True, nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("undoes", _id(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+    )
+
+
+def _create_outbox() -> None:
+    """What is told to others about the ends of runs."""
+    op.add_column(
+        "flow_run", sa.Column("to_announce", sa.Integer(), nullable=False, server_default="0")
+    )
+    marked = sa.text("to_announce = 1 AND finished_at IS NOT NULL")
+    op.create_index(
+        "flow_run_to_announce",
+        "flow_run",
+        ["finished_at"],
+        sqlite_where=marked,
+        postgresql_where=marked,
+    )
+    op.create_table(
+        "webhook_delivery",
+        sa.Column("id", _id(), nullable=False),
+        sa.Column("event_id", _id(), nullable=False),
+        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("event_type", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.String(length=16), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("body", JsonText(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_at", UtcDateTime(), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        sa.CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state_is_known"),
+        sa.CheckConstraint("(state = 'pending') = (ended_at IS NULL)", name="final_has_its_time"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "webhook_delivery_of_run", "webhook_delivery", ["flow_run_id", "endpoint"], unique=True
+    )
+    pending = sa.text("state = 'pending'")
+    op.create_index(
+        "webhook_delivery_due",
+        "webhook_delivery",
+        ["endpoint", "next_at"],
+        sqlite_where=pending,
+        postgresql_where=pending,
+    )
+    op.create_index("webhook_delivery_by_state", "webhook_delivery", ["state", "id"])
 
 
 def _schedules() -> None:
