@@ -30,7 +30,7 @@ _TITLES = {
     400: "The body is not JSON, or JSON that is refused: with line and column.",
     404: "There is no such run.",
     408: "The body did not come in time.",
-    409: "The run's state forbids it.",
+    409: "The state of the run, or of the other runs of its flow, forbids it.",
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "Something does not fit; every place is named.",

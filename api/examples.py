@@ -57,6 +57,7 @@ ACCEPTED: _Object = {
     "status": "running",
     "links": _LINKS,
 }
+RERUN: _Object = {"from": "failed", "definition": "same"}
 CANCELLED: _Object = ACCEPTED | {"status": "cancelled"}
 _STANDING = "Branch main/split:scan waits for attempt 2 of 3 of scan, in 4 s."
 EXPLANATION: _Object = {
@@ -118,6 +119,7 @@ _SUMMARY: _Object = {
         "type": "ConnectionRefusedError",
         "message": "the source does not answer",
     },
+    "rerun_of": None,
     "links": _LINKS,
 }
 RUN: _Object = _SUMMARY | {

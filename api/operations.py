@@ -9,6 +9,7 @@ from api.describing import answer as _answer
 from api.describing import body as _body
 from api.describing import header as _header
 from api.describing import operation as _operation
+from api.describing import shape as _shape
 
 _WAIT = {
     "name": "wait",
@@ -40,7 +41,7 @@ SUBMIT = _operation(
         ),
         202: _answer("The run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
     },
-    _BODY_PROBLEMS,
+    tuple(sorted((*_BODY_PROBLEMS, 409))),
     requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition", stored="SubmittedId"),
     parameters=[
         _WAIT,
@@ -95,6 +96,31 @@ CANCEL = _operation(
     },
     (400, 404, 408, 409, 413, 415, 422, 503),
     parameters=[_RUN_ID],
+)
+RERUN = _operation(
+    "runs",
+    "Run a run again",
+    {
+        200: _answer(
+            "The idempotency key gave this run before.",
+            "AcceptedRun",
+            examples.ACCEPTED,
+            _LOCATION | {"Idempotent-Replayed": "`true`"},
+        ),
+        202: _answer("A new run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
+    },
+    (400, 404, 408, 409, 413, 415, 422, 503),
+    requestBody={
+        "description": "From where on, with which input, by which definition.",
+        "required": False,
+        "content": {
+            "application/json": {"schema": _shape("Rerun"), "example": examples.RERUN},
+        },
+    },
+    parameters=[
+        _RUN_ID,
+        _header("Idempotency-Key", "The same key and body give the same run again.", "again-17"),
+    ],
 )
 SEND_SIGNAL = _operation(
     "runs",

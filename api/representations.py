@@ -266,6 +266,7 @@ def _run_head(row: AnyRow) -> Document:
         "started_at": row.started_at,
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at or row.created_at, row.finished_at),
+        "rerun_of": row.rerun_of,
     }
 
 

@@ -116,7 +116,7 @@ TRIGGER_SCHEDULE = operation(
     "schedules",
     "Start a run of a schedule now",
     {202: answer("The run.", "AcceptedRun", ACCEPTED, {"Location": "The path of the run."})},
-    _WRITE,
+    _WRITE | {409: ""},
     parameters=[
         _SCHEDULE_ID,
         header("Idempotency-Key", "The same key gives the same run again.", "by-hand-17"),

@@ -35,6 +35,19 @@ class SubmittedId(_Shape):
     input: JsonValue = None
 
 
+class Rerun(_Shape):
+    """What a new run is to keep of one that is over, and what it has otherwise."""
+
+    from_: Annotated[str, Field(alias="from", min_length=1)] = "failed"
+    """`start`: nothing is kept. `failed`: everything but what ended badly, and what comes after
+    it. A task: everything but its visits, and what comes after them."""
+    input: JsonValue = None
+    """Of the new run; left out, that of the old one."""
+    definition: Literal["same", "latest"] | FlowDefinition = "same"
+    """The definition of the old run, the newest that is stored for its flow, or a corrected one.
+    Tasks whose `type`, `params` or `for_each` it changes are run again."""
+
+
 class Links(_Shape):
     """Where to go on from a run."""
 
@@ -116,6 +129,8 @@ class RunSummary(_Shape):
     started_at: datetime | None
     finished_at: datetime | None
     duration_ms: float | None
+    rerun_of: str | None
+    """The run that it runs again."""
     links: Links
 
 
@@ -407,11 +422,14 @@ class Problem(_Shape):
     line: int | None = None
     """Of a body that is not JSON."""
     column: int | None = None
+    flow_run_id: str | None = None
+    """Of a run that is refused because of the concurrency of its flow: the oldest that runs."""
 
 
 SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedFlow,
     SubmittedId,
+    Rerun,
     FlowDefinition,
     StoredVersion,
     StoredDefinition,

@@ -83,6 +83,8 @@ class RunSummary(_Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     duration_ms: float | None = None
+    rerun_of: str | None = None
+    """The run that it runs again."""
 
     @property
     def is_over(self) -> bool:

@@ -77,12 +77,26 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one consistent state.
+        """A connection to read with. On SQLite its statements see one state, on PostgreSQL each
+        sees what was committed before it: see :meth:`snapshot`.
 
         Raises:
             DatabaseUnavailable: where the database cannot be reached or read.
         """
         with self._translated(), self._readers.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """The same, where all statements of the block see one state on both databases.
+
+        Raises:
+            DatabaseUnavailable: as :meth:`read` does.
+        """
+        with self.read() as connection:
+            if not self.is_sqlite:
+                # The driver's own word for the next BEGIN: it costs no round trip.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager

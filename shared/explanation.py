@@ -8,9 +8,9 @@ database: ``shared.queries.explain`` brings the facts.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never
 
-from shared.durations import format_duration
+from shared.durations import Rate, format_duration
 from shared.status import Outcome, RunStatus
 from shared.times import iso_time
 
@@ -130,6 +130,25 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class InLine:
+    """A visit, or a whole run, that waits for its turn under a limit."""
+
+    place: Place
+    key: str
+    ahead: int
+    """Who stands before it in the line."""
+    in_use: int
+    concurrency: int | None
+    rate: Rate | None
+    next_seconds: float | None
+    """Until the first in line may start, where nothing but the rate holds it back."""
+    holders: Sequence[str]
+    """Runs that have the places, the oldest first."""
+    is_run: bool
+    """Whether the whole run waits for others of its flow."""
+
+
+@dataclass(frozen=True, slots=True)
 class AtJoin:
     """A branch that waits where others may still come."""
 
@@ -175,12 +194,15 @@ class JoinNotRun:
     task: str
     arrived: int
     missed_by: Sequence[Place]
-    was_stopped: bool
-    """Whether the run ended before the join was decided."""
+    why: Literal["stopped", "missed", "unmet"]
+    """The run ended before the join was decided; failures missed it; or too few could come,
+    which is what ended the run."""
+    needed: int | None = None
+    """How many arrivals start the join's task; None where it waits for all."""
 
 
 _OfBranch: TypeAlias = (
-    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
+    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack | InLine
 )
 Fact: TypeAlias = _OfBranch | AtJoin | InEnding | Over | JoinNotRun
 
@@ -204,6 +226,8 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return for_run(fact)
         case HeldBack():
             return held_back(fact)
+        case InLine():
+            return in_line(fact)
         case AtJoin():
             return at_join(fact)
         case InEnding():
@@ -353,6 +377,38 @@ def held_back(fact: HeldBack) -> Reason:
     return _reason("item_held_back", fact.place, f"{message}.", data)
 
 
+def in_line(fact: InLine) -> Reason:
+    """Others have the places under its key, or its rate is used up."""
+    if fact.is_run:
+        code, what = "waits_for_run", "The run has not begun: it waits under concurrency key"
+    else:
+        code = "waits_for_limit"
+        what = f"Branch {fact.place.branch} waits to run {fact.place.task} under limit"
+    bounds = []
+    if fact.concurrency is not None:
+        bounds.append(f"{fact.in_use} of {_count(fact.concurrency, 'place')} in use")
+    if fact.rate is not None:
+        per = format_duration(fact.rate.per_seconds)
+        ahead = "" if fact.next_seconds is None else f", the next {_ahead(fact.next_seconds)}"
+        bounds.append(f"at most {_count(fact.rate.count, 'start')} in {per}{ahead}")
+    message = f"{what} {fact.key or '(empty)'}: {', '.join(bounds)}; "
+    message += "it is next" if not fact.ahead else f"{fact.ahead} before it"
+    if fact.holders:
+        held = ", ".join(fact.holders)
+        message += f"; held by {'run' if len(fact.holders) == 1 else 'runs'} {held}"
+    data: dict[str, Plain] = {
+        "key": fact.key,
+        "ahead": fact.ahead,
+        "in_use": fact.in_use,
+        "concurrency": fact.concurrency,
+        "rate_count": None if fact.rate is None else fact.rate.count,
+        "rate_seconds": None if fact.rate is None else fact.rate.per_seconds,
+        "next_seconds": None if fact.next_seconds is None else round(max(fact.next_seconds, 0), 3),
+        "held_by": list(fact.holders),
+    }
+    return _reason(code, fact.place, f"{message}.", data)
+
+
 def at_join(fact: AtJoin) -> Reason:
     """Others can still come to the join."""
     message = f"Branch {fact.place.branch} waits at join {fact.place.task}"
@@ -416,16 +472,24 @@ def over(fact: Over) -> Reason:
 
 def join_not_run(fact: JoinNotRun) -> Reason:
     """Why a join did not run, as far as the tables tell."""
-    message = f"Join {fact.task} did not run"
-    if fact.was_stopped:
-        message += ": the run ended before everybody it waits for had come"
-    elif fact.missed_by:
-        message += f": it was missed by {_places(fact.missed_by)}, which did not succeed"
+    message = f"Join {fact.task} did not run: "
+    missed = f"it was missed by {_places(fact.missed_by)}" if fact.missed_by else ""
+    if fact.why == "stopped":
+        message += "the run ended before it was decided"
+    elif fact.why == "missed":
+        message += f"{missed}, which did not succeed" if missed else "too few branches came to it"
     else:
-        message += ": too few branches came to it"
+        needed = "more arrivals" if fact.needed is None else _count(fact.needed, "arrival")
+        message += f"it goes on with {needed}, and nobody else could come"
+        message += f"; {missed}" if missed else ""
     if fact.arrived:
         message += f"; {_count(fact.arrived, 'branch', 'branches')} waited at it"
-    data: dict[str, Plain] = {"arrived": fact.arrived, "missed_by": _listed(fact.missed_by)}
+    data: dict[str, Plain] = {
+        "why": fact.why,
+        "arrived": fact.arrived,
+        "missed_by": _listed(fact.missed_by),
+        "needed": fact.needed,
+    }
     return Reason("join_not_run", None, fact.task, f"{message}.", data)
 
 

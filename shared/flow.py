@@ -5,13 +5,14 @@ workers keep it by the hash of the definition (:class:`FlowCache`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from shared.dataflow import DataFlow, read_data_flow
 from shared.decider import Decider
 from shared.definition import FlowDefinition, TaskDefinition
 from shared.graph import Graph, build_graph
+from shared.limits import Limit, read_limits
 from shared.undoing import Undoing, read_undoing
 
 
@@ -31,6 +32,8 @@ class Flow:
     has to know in which order they ended."""
     undoing: Undoing | None = None
     """What its runs do before they are over; None for most."""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    """The limits of its tasks; most have none."""
 
     @property
     def weight(self) -> int:
@@ -55,6 +58,7 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         or any(task.for_each is not None for task in definition.tasks)
         or _most_attempts(definition) > definition.max_task_runs,
         undoing=undoing,
+        limits=read_limits(definition),
     )
 
 

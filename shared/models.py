@@ -143,6 +143,12 @@ class FlowRun(_Table, table=True):
             postgresql_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
         ),
         Index(
+            "flow_run_of_rerun",
+            "rerun_of",
+            sqlite_where=text("rerun_of IS NOT NULL"),
+            postgresql_where=text("rerun_of IS NOT NULL"),
+        ),
+        Index(
             "flow_run_of_task_run",
             "parent_task_run_id",
             unique=True,
@@ -191,7 +197,7 @@ class FlowRun(_Table, table=True):
     rerun_of: str | None = Field(default=None, sa_type=_id())
     """The run whose recorded results it keeps."""
     rerun: bytes | None = Field(default=None, sa_type=JsonText)
-    """Which of them it keeps."""
+    """Which of them it keeps (``shared.replay``); None where it keeps none."""
     ending: bytes | None = Field(default=None, sa_type=JsonText)
     """How it will have ended, while compensations and its last task still run."""
     concurrency_key: str | None = None
@@ -347,6 +353,8 @@ class TaskRun(_Table, table=True):
     iteration: int = 1
     item_index: int = NO_INDEX
     attempt: int = 1
+    previous_id: str | None = Field(default=None, sa_type=_id())
+    """The task run that its branch came from; of a join, that of the branch which went on."""
     status: TaskRunStatus = Field(sa_type=String(16))
     reason: str | None = None
     data: bytes | None = Field(default=None, sa_type=JsonText)

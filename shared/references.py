@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from shared.dataflow import MARK, holds_expression
-from shared.definition import bare_expression
+from shared.definition import TaskLimit, bare_expression
 from shared.ending_rules import EndingTasks
 from shared.errors import InvalidExpression
 from shared.expressions import (
@@ -85,6 +85,11 @@ def check_expressions(
             uses += _check_text(when, place, names, findings)
     if shape.output is not None and holds_expression(shape.output):
         uses += _check_template(shape.output, _Place(f"{prefix}/output", None), names, findings)
+    key = text_of(shape.concurrency, "key")
+    if key is not None:
+        # Worked out before the run exists: there is nothing but its input.
+        place = _Place(f"{prefix}/concurrency/key", None, roots=frozenset({"input"}))
+        uses += _check_template(key, place, names, findings)
     return uses
 
 
@@ -92,10 +97,10 @@ def _is_too_long(shape: Shape) -> bool:
     """Whether reading all expressions would take too long: told on the safe side, by all the
     text that holds some."""
     left = MAX_EXPRESSION_TEXT
-    pending: list[JsonValue] = [shape.output]
+    pending: list[JsonValue] = [shape.output, shape.concurrency]
     for task in shape.tasks or ():
         if isinstance(task, dict):
-            pending += [task.get("params"), task.get("for_each")]
+            pending += [task.get("params"), task.get("for_each"), task.get("limit")]
     for condition in shape.conditions or ():
         left -= len(text_of(condition, "when") or "")
     while pending and left >= 0:
@@ -129,6 +134,23 @@ def _check_task(
             roots |= {"item", "index"}
         place = _Place(f"{pointer}/params", name, roots=roots, is_ending=name in endings)
         yield from _check_template(params, place, names, findings)
+    yield from _check_limit(task, f"{pointer}/limit", names, findings)
+
+
+def _check_limit(
+    task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
+) -> Iterator[Use]:
+    limit, key = task.get("limit"), text_of(task.get("limit"), "key")
+    is_empty = isinstance(limit, dict) and limit.get("concurrency") is limit.get("rate") is None
+    # What is misspelt is told as such, and once.
+    if is_empty and isinstance(limit, dict) and limit.keys() <= TaskLimit.model_fields.keys():
+        message = 'a limit needs "concurrency", "rate" or both'
+        findings.error(pointer, "empty_limit", message)
+    if key is not None:
+        # No secrets: keys are stored and shown.
+        roots = _TASK_ROOTS | ({"item", "index"} if "for_each" in task else set())
+        place = _Place(f"{pointer}/key", text_of(task, "name"), roots=roots)
+        yield from _check_template(key, place, names, findings)
 
 
 def check_order(

@@ -52,6 +52,7 @@ class Shape:
     input_schema: JsonValue = None
     last: str | None = None
     """The task of ``finally``."""
+    concurrency: JsonValue = None
 
 
 TARGETS = ("target_task_success", "target_task_failure", "target_task_error")
@@ -86,6 +87,7 @@ def read_definition(raw: JsonValue, prefix: str, findings: Findings) -> Shape:
         raw.get("output"),
         raw.get("input_schema"),
         text_of(raw, "finally"),
+        raw.get("concurrency"),
     )
 
 

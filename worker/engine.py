@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
@@ -61,6 +62,7 @@ class Engine:
             ringer=self.ringer,
             publisher=publisher,
         )
+        self.writer.on_ready = self._ring
         self.claimer = Claimer(self.runner, self.writer, self.clock, settings)
         self._subscriber = Subscriber(
             redis_url, settings.queue_name, on_cancelled=self.runner.drop_runs
@@ -72,7 +74,12 @@ class Engine:
         install(outbound)
         self._webhooks = Webhooks(self.writer, settings, outbound, lambda: self._leader.is_leading)
         self._scheduler = Scheduler(
-            self.database, self.writer, self.clock, self.ringer, lambda: self._leader.is_leading
+            self.database,
+            self.writer,
+            self.clock,
+            self.ringer,
+            publisher,
+            lambda: self._leader.is_leading,
         )
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
@@ -197,6 +204,9 @@ class Engine:
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
             return []
+
+    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
+        self.ringer.ring(branch_ids, chunks=self.runner.peers)
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

@@ -52,8 +52,9 @@ def judge(
         case "finish":
             # An item of a list has only its own end to decide about, and a run in its ending
             # ends by itself.
-            is_own = visit.parent_id is not None or visit.is_ending
-            return Judgement("success", ()) if is_own else Judgement("finish")
+            if visit.is_ending:
+                return Judgement("success", ())
+            return Judgement("success" if visit.parent_id is not None else "finish")
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:

@@ -26,6 +26,7 @@ from shared.store.parents import wake_parents
 from shared.store.sub_flows import cancel_abandoned
 from shared.store.undoing import Begun
 from shared.writer import Writer
+from worker.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -126,6 +127,7 @@ class Leader:
         self._settings = settings
         self._ringer = ringer
         self._publisher = publisher
+        self._turns = Turns(writer)
         self._is_leading = False
         self._looked_at: float | None = None
         """Lease time of the last round that went well."""
@@ -148,7 +150,8 @@ class Leader:
             report = await self._round(prunes=prunes)
             behind = report.pruned > 0
             rounds += 1
-            await asyncio.sleep(self._settings.sweep_seconds / _ROUNDS_A_SWEEP)
+            pause = self._settings.sweep_seconds / _ROUNDS_A_SWEEP
+            await (self._turns.call_for(pause) if self._is_leading else asyncio.sleep(pause))
 
     async def _round(self, *, prunes: bool) -> Report:
         now = self._clock.now()

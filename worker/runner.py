@@ -32,7 +32,9 @@ from shared.writer import Writer
 from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
 from worker.judging import Judgement
+from worker.limiting import Places
 from worker.memory import Memories, Memory
+from worker.replaying import Replays
 from worker.sub_flows import SubFlows
 from worker.visits import Visits, stored_result
 
@@ -96,7 +98,16 @@ class Runner:
         """What the attempts log and no record takes along."""
         sub_flows = SubFlows(database, clock, settings)
         memories = Memories(database)
-        self._visits = Visits(self._executor, self.journal, memories, sub_flows, registry, settings)
+        self._visits = Visits(
+            self._executor,
+            self.journal,
+            memories,
+            sub_flows,
+            Places(writer, memories, clock),
+            Replays(database),
+            registry,
+            settings,
+        )
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
@@ -205,7 +216,10 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
-        result, judgement = await self._visits.make(visit, branch.run, flow, branch.memory)
+        made = await self._visits.make(visit, branch.run, flow, branch.memory)
+        if made is None:
+            return None
+        result, judgement = made
         branch.is_recording = True
         recorded = await self._record(branch, flow, result, judgement)
         branch.is_recording = False

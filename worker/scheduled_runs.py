@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 
 from shared.cron import StartDecision, decide_starts, next_tick, start_key
 from shared.definition import FlowDefinition
-from shared.errors import Conflict
+from shared.errors import Conflict, ExpressionError
 from shared.input_schema import check_input
 from shared.queries.definitions import get_version
 from shared.queries.rows import AnyRow
 from shared.queries.schedules import DueSchedule, timing_of
-from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
+from shared.store.new_runs import RunnableDefinition, Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun
 from shared.store.scheduled_starts import LeftOut, Verdict
 
@@ -30,6 +30,7 @@ _MAX_KEPT = 100
 _MAX_KEPT_BYTES = 100_000
 """Definitions that are kept, and how large one of them may be."""
 _MAX_ERROR = 1_000
+_MAX_TOLD = 3
 
 
 class StartRefusedError(Conflict):
@@ -83,10 +84,15 @@ class ScheduledRuns:
         self, connection: Connection, row: AnyRow, tick: datetime, now: datetime, ready_at: float
     ) -> NewRun:
         known = self._find(connection, row.flow_id, row.version)
-        wrong = check_input(known.input_schema, orjson.loads(row.input), 3)
+        given = orjson.loads(row.input)
+        wrong = check_input(known.input_schema, given, _MAX_TOLD)
         if wrong:
             told = "; ".join(f"{one.pointer}: {one.message}" for one in wrong)
             raise StartRefusedError(f"the input does not fit the flow: {told}")
+        try:
+            limit = limit_of(known, given)
+        except ExpressionError as error:
+            raise StartRefusedError(f"the key of its concurrency: {error.message}") from None
         key = start_key(row.id, tick)
         start = Start(
             input_json=row.input,
@@ -95,6 +101,7 @@ class ScheduledRuns:
             idempotency_key=key,
             request_hash=key,
             schedule_id=row.id,
+            limit=limit,
         )
         return new_run(known, start)
 

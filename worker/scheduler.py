@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import Database
 from shared.errors import DatabaseUnavailable, FlowManagerError
+from shared.events import Publisher
 from shared.lease_clock import LeaseClock
 from shared.queries.schedules import DueSchedule, due_schedules
 from shared.queue import Ringer
@@ -38,12 +39,14 @@ class Scheduler:
         writer: Writer,
         clock: LeaseClock,
         ringer: Ringer,
+        publisher: Publisher,
         leads: Callable[[], bool],
     ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
         self._ringer = ringer
+        self._publisher = publisher
         self._leads = leads
         self._runs = ScheduledRuns()
 
@@ -98,10 +101,19 @@ class Scheduler:
             _log.warning(
                 "schedule_start_failed", schedule_id=verdict.schedule_id, error=verdict.error
             )
-        elif created is not None and created.branch_id is not None:
-            _log.info(
-                "schedule_started",
-                schedule_id=verdict.schedule_id,
-                flow_run_id=created.flow_run_id,
-            )
+        elif created is not None:
+            self._tell(verdict.schedule_id, created)
         return created
+
+    def _tell(self, schedule_id: str, created: CreatedRun) -> None:
+        if created.refused_for is not None:
+            _log.warning(
+                "schedule_start_refused",
+                schedule_id=schedule_id,
+                flow_run_id=created.refused_for,
+            )
+            return
+        _log.info("schedule_started", schedule_id=schedule_id, flow_run_id=created.flow_run_id)
+        if created.cancelled:
+            self._publisher.cancelled(created.cancelled)
+            self._publisher.run_ended(created.cancelled)

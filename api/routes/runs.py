@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
@@ -39,7 +39,7 @@ router = APIRouter()
 async def list_flows(
     request: Request,
     status: RunStatus | None = None,
-    outcome: Outcome | None = None,
+    outcome: Annotated[Literal["success", "failure"] | None, Query()] = None,
     flow_id: Text = None,
     tag: Text = None,
     created_after: Time = None,
@@ -52,7 +52,9 @@ async def list_flows(
 ) -> Response:
     """The newest runs first, a page at a time."""
     resources = resources_of(request)
-    filters = runs.RunFilters(status, outcome, flow_id, tag, created_after, created_before, q)
+    # An error is the outcome of a visit, never of a run.
+    wanted = None if outcome is None else Outcome(outcome)
+    filters = runs.RunFilters(status, wanted, flow_id, tag, created_after, created_before, q)
     page = await resources.reader.call(
         runs.list_runs, filters, run_cursor(cursor), limit or resources.settings.page_size
     )
@@ -71,7 +73,7 @@ async def get_flow(request: Request) -> Response:
             raise unknown_run()
         extend_deadline(request, seconds)
         await resources.endings.wait(flow_run_id, seconds)
-    tag, stored = await resources.reader.call(_read_run, flow_run_id, known_tag)
+    tag, stored = await resources.reader.call_in_snapshot(_read_run, flow_run_id, known_tag)
     if stored is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_tagged(tag))
     return json_answer(representations.run(stored), headers=_tagged(tag))

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import representations, schedule_answers
+from api.admitting import admit
 from api.answers import json_answer
 from api.bodies import read_body, refuse_content
 from api.parameters import Limit, Text, idempotency_key
@@ -129,6 +130,7 @@ async def trigger_schedule(request: Request) -> Response:
         raise _unknown()
     if created.mismatch:
         raise IdempotencyMismatch("The schedule has changed since this key was used.")
+    admit(resources, created)
     if created.branch_id is not None:
         resources.ringer.ring([created.branch_id], queues={created.branch_id: new_run.start_queue})
     headers, status = {"Location": f"/flows/{created.flow_run_id}"}, RunStatus.RUNNING

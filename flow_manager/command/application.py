@@ -61,6 +61,7 @@ application.command("show")(runs.show)
 application.command("explain")(explain.explain)
 application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
+application.command("rerun")(runs.rerun)
 application.command("signal")(runs.signal)
 _definitions = typer.Typer(
     help="Definitions that are stored at the service.", no_args_is_help=True, rich_markup_mode=None

@@ -33,7 +33,11 @@ def undone_visit(
     connection: Connection, flow_run_id: FlowRunId, undoes: TaskRunId | None
 ) -> UndoneVisit:
     """How a run in its ending will have ended, and the task run that is undone."""
-    ending = parse_ending(_ENDING.all(connection, {"run": flow_run_id})[0].ending)
+    (told,) = _ENDING.all(connection, {"run": flow_run_id})
+    if told.ending is None:
+        # It is over: who asks has lost its claim, and records nothing of what it does.
+        return UndoneVisit({})
+    ending = parse_ending(told.ending)
     run = {"status": ending.status.value, "outcome": ending.outcome, "error": ending.error}
     found = [] if undoes is None else _UNDONE.all(connection, {"id": undoes})
     if not found:

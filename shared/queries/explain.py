@@ -1,4 +1,4 @@
-"""The facts of why a run stands still, read in one transaction and bounded in number."""
+"""The facts of why a run stands still, read in one snapshot and bounded in number."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,8 @@ import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    String,
     and_,
     case,
-    cast,
     func,
     literal_column,
     select,
@@ -27,7 +25,7 @@ from shared.explanation import (
     ForSignal,
     HeldBack,
     InEnding,
-    JoinNotRun,
+    InLine,
     Over,
     Place,
     Ready,
@@ -41,9 +39,11 @@ from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, Task
 from shared.paths import FINALLY_PATH
 from shared.pools import serves
 from shared.queries.endings import left_to_undo
+from shared.queries.joins import joins_not_run
+from shared.queries.lines import read_lines
 from shared.queries.rows import AnyRow
 from shared.queries.sub_flows import runs_of_visits
-from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+from shared.status import BranchState, Outcome, RunStatus
 from shared.undoing import parse_ending
 
 branches = Branch.__table__
@@ -58,7 +58,6 @@ MAX_TOLD = 100
 """Branches that are told about; of the rest only the number."""
 _MAX_STANDING = 1_000
 """Branches among which those are looked for that a join waits for."""
-_MAX_FAILURES = 1_000
 _MAX_AHEAD = 10_000
 """A queue that is longer is told to be as long as this."""
 
@@ -100,6 +99,8 @@ class _Around:
     books: Mapping[str, AnyRow]
     awaited: Mapping[str, AnyRow]
     """Runs of sub-flows, by the task runs that wait for them."""
+    lines: Mapping[str, InLine]
+    """Branch -> what it waits for under a limit."""
 
 
 def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
@@ -122,7 +123,8 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     flow = prepare_flow(FlowDefinition.model_validate_json(run.content), run.definition_hash)
     status = RunStatus(run.status)
     if status is not RunStatus.RUNNING:
-        facts: list[Fact] = [_over(run, status), *_not_run(connection, flow_run_id, flow, status)]
+        end = _over(run, status)
+        facts: list[Fact] = [end, *joins_not_run(connection, flow_run_id, flow, end)]
         return Standing(status, facts[:MAX_TOLD], max(len(facts) - MAX_TOLD, 0))
     total = connection.execute(
         select(func.count()).select_from(branches).where(*_open(flow_run_id))
@@ -159,6 +161,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
     """The branches to tell about; those first that others wait for."""
     at_join = and_(
         branches.c.state == BranchState.WAITING,
+        branches.c.task_run_id.is_(None),
         branches.c.wake_at.is_(None),
         branches.c.signal.is_(None),
         branches.c.items_left == 0,
@@ -243,6 +246,7 @@ def _around(
         standing=standing,
         books={row.task: row for row in books},
         awaited=runs_of_visits(connection, opened),
+        lines=read_lines(connection, [r for r in told if r.state == BranchState.WAITING], at.now),
     )
 
 
@@ -279,6 +283,9 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
         return _ready(row, place, around)
     if row.state == BranchState.RUNNING:
         return _running(row, place, around)
+    line = around.lines.get(row.id)
+    if line is not None:
+        return line
     seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
     if row.items_left and (awaited := around.awaited.get(row.task_run_id)) is not None:
         return ForRun(place, awaited.id, awaited.flow_id, RunStatus(awaited.status))
@@ -356,58 +363,3 @@ def _over(run: AnyRow, status: RunStatus) -> Over:
         error_type=error.get("type"),
         error=error.get("message"),
     )
-
-
-def _not_run(
-    connection: Connection, flow_run_id: FlowRunId, flow: Flow, status: RunStatus
-) -> list[JoinNotRun]:
-    """The joins that branches waited at, or missed, and that never ran."""
-    graph = flow.graph
-    ran = set(
-        connection.execute(
-            select(task_runs.c.task).where(task_runs.c.flow_run_id == flow_run_id).distinct()
-        ).scalars()
-    )
-    idle = [graph.names[number] for number in graph.joins if graph.names[number] not in ran]
-    if not idle:
-        return []
-    arrived = {
-        row.task: row.came
-        for row in connection.execute(
-            select(branches.c.task, func.count(cast(branches.c.id, String)).label("came"))
-            .where(branches.c.flow_run_id == flow_run_id, branches.c.task.in_(idle))
-            .group_by(branches.c.task)
-        )
-    }
-    failures = connection.execute(
-        select(task_runs.c.task, task_runs.c.branch, task_runs.c.error)
-        .where(
-            task_runs.c.flow_run_id == flow_run_id,
-            task_runs.c.status == TaskRunStatus.FAILED,
-            task_runs.c.item_index < 0,
-        )
-        .order_by(task_runs.c.id)
-        .limit(_MAX_FAILURES)
-    ).all()
-    told = []
-    for join in idle:
-        missed_by = [p for row in failures if (p := _missing(flow, join, row)) is not None]
-        closed = status is RunStatus.COMPLETED
-        if arrived.get(join) or (closed and missed_by):
-            told.append(
-                JoinNotRun(join, arrived.get(join, 0), list(dict.fromkeys(missed_by)), not closed)
-            )
-    return told
-
-
-def _missing(flow: Flow, join: str, failure: AnyRow) -> Place | None:
-    """Where the failure took a branch away from the join: it led there by successes only."""
-    graph = flow.graph
-    number, bit = graph.numbers[failure.task], graph.bits[graph.numbers[join]]
-    outcome = Outcome.FAILURE if failure.error is None else Outcome.ERROR
-    ahead = graph.possible[number][outcome].targets
-    if not graph.success_reach[number] & bit:
-        return None
-    if any((graph.reach[target] | graph.bits[target]) & bit for target in ahead):
-        return None
-    return Place(failure.branch, failure.task)

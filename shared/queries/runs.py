@@ -57,6 +57,7 @@ _SUMMARY = (
     runs.c.created_at,
     runs.c.started_at,
     runs.c.finished_at,
+    runs.c.rerun_of,
 )
 
 _TASK_RUN = (

@@ -12,12 +12,11 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select, updat
 
 from shared.decider import Head, JoinCount
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
-from shared.models import NO_INDEX, Branch, FlowRun, TaskRun
+from shared.models import Branch, FlowRun, TaskRun
 from shared.paths import head_path
 from shared.statements import Row, Statement
 from shared.status import BranchState, TaskRunStatus
 from shared.store.branches import INSERT_TASK_RUN, Visit, task_run_row
-from shared.store.compensations import Following
 from shared.store.logs import LoggedLine, insert_lines
 from shared.store.new_branches import INSERT_BRANCH, INSERT_ITEM, branch_row
 from shared.store.signals import take_kept_signal
@@ -64,6 +63,7 @@ class Books:
         self.now = datetime.now(UTC)
         self.locked = locked
         self.begins_endings = False
+        """Whether there is more to write since the runs were closed."""
         self._finished: list[dict[str, object]] = []
         self._finished_in_order: list[dict[str, object]] = []
         self._suspended: list[dict[str, object]] = []
@@ -194,46 +194,19 @@ class Books:
             if len(self._new_branches) >= _ROWS_KEPT:
                 self._write(INSERT_BRANCH, self._new_branches)
 
-    def begin_ending(self, step: Step, first: Following) -> None:
-        """Add the branch of the ending of a run, which does not go on otherwise."""
-        visit, state = self._at_the_end(step, first)
-        visit = visit._replace(
-            branch_id=BranchId(new_id()), claim=int(state is BranchState.RUNNING), tracked=False
-        )
-        self._new_branches.append(branch_row(step, visit, state))
-        self._go_on_with(step, visit, state)
-        self.begins_endings = True
-
-    def go_on_ending(self, step: Step, following: Following) -> None:
-        """Move the branch of an ending on to what no condition leads to."""
-        visit, state = self._at_the_end(step, following)
-        self._move(step, state, visit)
-        self._go_on_with(step, visit, state)
-
-    def _at_the_end(self, step: Step, following: Following) -> tuple[Visit, BranchState]:
-        state = self._state_at(step, Head(following.task, waits=False), may_begin=True)
-        visit = step.visit._replace(
-            path=following.path,
-            task=following.task,
-            task_type=step.flow.tasks[following.task].task_type,
-            iteration=following.iteration,
-            attempt=1,
-            task_run_id=TaskRunId(new_id()) if state is BranchState.RUNNING else _NO_TASK_RUN,
-            previous_id=following.undoes,
-            joined_by=None,
-            failed_attempts=0,
-            resumed=False,
-            parent_id=None,
-            item_index=NO_INDEX,
-            item=None,
-            item_count=0,
-            items_failed=0,
-            signal=None,
-        )
-        return visit, state
-
-    def _go_on_with(self, step: Step, visit: Visit, state: BranchState) -> None:
-        if state is BranchState.RUNNING:
+    def visit_at_end(self, step: Step, visit: Visit, *, is_new: bool) -> None:
+        """Let the branch of a run's ending, or a new one, make a visit that no condition leads
+        to: here, where this worker can, else it is anybody's."""
+        state = self._state_at(step, Head(visit.task, waits=False), may_begin=True)
+        begins = state is BranchState.RUNNING
+        visit = visit._replace(task_run_id=TaskRunId(new_id()) if begins else _NO_TASK_RUN)
+        if is_new:
+            self.begins_endings = True
+            visit = visit._replace(claim=int(begins))
+            self._new_branches.append(branch_row(step, visit, state))
+        else:
+            self._move(step, state, visit)
+        if begins:
             self.begin(step, visit)
         else:
             self.results[step.branch_id].ready.append(visit.branch_id)

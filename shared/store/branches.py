@@ -71,6 +71,8 @@ class ClaimedRun:
     definition_hash: str
     input: bytes | None
     started_at: datetime
+    rerun: bytes | None = None
+    """Of a run that keeps results of another one: which (``shared.replay``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
         _START_RUN.write(connection, [{"r_id": run, "r_at": at} for run in sorted(first)])
     found = _RUNS.all(connection, {"ids": sorted({v.flow_run_id for v in visits})})
     by_id = {
-        row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input, row.started_at or at)
+        row.id: ClaimedRun(
+            row.flow_id, row.definition_hash, row.input, row.started_at or at, row.rerun
+        )
         for row in found
     }
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
@@ -187,7 +191,7 @@ def _begin(row: Row) -> Visit:
         row.task_type,
         row.iteration,
         row.attempt if resumed else row.attempt + 1,
-        row.task_run_id if resumed else TaskRunId(new_id()),
+        row.task_run_id if resumed else _new_task_run(row),
         row.previous_id,
         row.joined_by,
         row.tracked,
@@ -200,6 +204,14 @@ def _begin(row: Row) -> Visit:
         row.items_failed,
         row.signal,
     )
+
+
+def _new_task_run(row: Row) -> TaskRunId:
+    """The id of the attempt that begins: for the first one at a join the id by which the merged
+    branches know it."""
+    if row.joined_by is not None and not row.attempt and row.parent_id is None:
+        return TaskRunId(row.joined_by)
+    return TaskRunId(new_id())
 
 
 def _taken(visit: Visit, worker_id: WorkerId) -> dict[str, object]:
@@ -235,6 +247,7 @@ def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, o
         "iteration": visit.iteration,
         "item_index": visit.item_index,
         "attempt": visit.attempt,
+        "previous_id": visit.previous_id,
         "status": TaskRunStatus.RUNNING.value,
         "worker_id": worker_id,
         "started_at": at,
@@ -339,6 +352,7 @@ INSERT_TASK_RUN = Statement(
         "iteration",
         "item_index",
         "attempt",
+        "previous_id",
         "status",
         "worker_id",
         "started_at",
@@ -375,6 +389,11 @@ _START_RUN = Statement(
 
 _RUNS = Statement(
     select(
-        runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input, runs.c.started_at
+        runs.c.id,
+        runs.c.flow_id,
+        runs.c.definition_hash,
+        runs.c.input,
+        runs.c.started_at,
+        runs.c.rerun,
     ).where(runs.c.id.in_(bindparam("ids", expanding=True)))
 )

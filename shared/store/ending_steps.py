@@ -7,8 +7,10 @@ follows; what failed is noted for how the run will have ended.
 import orjson
 from sqlalchemy import Connection
 
-from shared.ids import FlowRunId, TaskRunId
+from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
+from shared.models import NO_INDEX
 from shared.store.books import Books
+from shared.store.branches import Visit
 from shared.store.compensations import Following, take_next
 from shared.store.step import Step
 from shared.store.undoing import Begun, note_failure, rename_branch
@@ -30,7 +32,7 @@ def go_on(books: Books, step: Step) -> None:
         books.runs[step.flow_run_id].ends = True
         return
     rename_branch(connection, step.branch_id, undoing, following)
-    books.go_on_ending(step, following)
+    books.visit_at_end(step, _visit(step, following), is_new=False)
 
 
 class BegunHere(Begun):
@@ -44,4 +46,30 @@ class BegunHere(Begun):
         self, connection: Connection, flow_run_id: FlowRunId, undoing: Undoing, first: Following
     ) -> None:
         """Add the branch of the ending to what the step writes."""
-        self._books.begin_ending(self._step, first)
+        begin_ending(self._books, self._step, first)
+
+
+def begin_ending(books: Books, step: Step, first: Following) -> None:
+    """Enter the branch of the ending of the step's run. No other one is open."""
+    visit = _visit(step, first)._replace(branch_id=BranchId(new_id()), tracked=False)
+    books.visit_at_end(step, visit, is_new=True)
+
+
+def _visit(step: Step, following: Following) -> Visit:
+    return step.visit._replace(
+        path=following.path,
+        task=following.task,
+        task_type=step.flow.tasks[following.task].task_type,
+        iteration=following.iteration,
+        attempt=1,
+        previous_id=following.undoes,
+        joined_by=None,
+        failed_attempts=0,
+        resumed=False,
+        parent_id=None,
+        item_index=NO_INDEX,
+        item=None,
+        item_count=0,
+        items_failed=0,
+        signal=None,
+    )

@@ -9,7 +9,7 @@ from shared.models import FlowRun
 from shared.statements import Row, Statement
 from shared.status import Outcome, Reason, RunStatus
 from shared.store.books import Books, RunBooks
-from shared.store.ending_steps import BegunHere
+from shared.store.ending_steps import BegunHere, begin_ending
 from shared.store.outputs import render_output
 from shared.store.parents import wake_visit
 from shared.store.runs import fail_run, stop_branches
@@ -117,7 +117,7 @@ def _begin_ending(
     assert undoing is not None
     first = write_ending(connection, step.flow_run_id, undoing, ending, output)
     if first is not None:
-        books.begin_ending(step, first)
+        begin_ending(books, step, first)
     return first is not None
 
 

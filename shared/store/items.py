@@ -20,6 +20,7 @@ from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.books import Books
 from shared.store.branches import Visit
 from shared.store.cancelling import stop
+from shared.store.places import free_holders
 from shared.store.step import Step
 
 branches = Branch.__table__
@@ -111,7 +112,10 @@ def _stop_others(connection: Connection, books: Books, parent: Row, ended: _Ende
     """End the items that are still open: their result is no longer asked for."""
     culprit = next(step for step in reversed(ended.steps) if step.kind != "success")
     reason = f"{Reason.SIBLING_FAILED}:{parent.task}[{culprit.visit.item_index}]"
-    stop(connection, _OPEN.all(connection, {"parent": parent.id}), reason, books.now)
+    rows = _OPEN.all(connection, {"parent": parent.id})
+    stop(connection, rows, reason, books.now)
+    if ended.step.flow.limits:
+        free_holders(connection, [row.id for row in rows])
 
 
 def _wake(

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from shared.definition import FlowDefinition
 from shared.ids import BranchId, FlowRunId, new_id
+from shared.limits import RunLimit, run_limit
 from shared.store.runs import NewRun, ParentVisit
 
 
@@ -31,6 +32,8 @@ class RunnableDefinition:
     start_priority: int
     input_schema: JsonValue
     timeout_seconds: float | None
+    limited: FlowDefinition | None
+    """The definition of a flow with ``concurrency``; None for others, which need it no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Start:
     parent: ParentVisit | None = None
     schedule_id: str | None = None
     """Of the schedule that starts it, which gives a key as well."""
+    limit: RunLimit | None = None
+    """The place that it needs to begin, by :func:`limit_of`."""
 
 
 def runnable(
@@ -67,7 +72,17 @@ def runnable(
         start_priority=start.priority,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
+        limited=None if definition.concurrency is None else definition,
     )
+
+
+def limit_of(definition: RunnableDefinition, given: JsonValue) -> RunLimit | None:
+    """The place that a run with this input needs to begin; None where its flow is not limited.
+
+    Raises:
+        ExpressionError: its key cannot be worked out from the input.
+    """
+    return None if definition.limited is None else run_limit(definition.limited, given)
 
 
 def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
@@ -93,4 +108,5 @@ def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
         deadline=start.at + timedelta(seconds=min(bounds)) if bounds else None,
         parent=start.parent,
         schedule_id=start.schedule_id,
+        limit=start.limit,
     )

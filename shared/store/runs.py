@@ -1,7 +1,7 @@
 """Runs: create them, and end them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -9,20 +9,28 @@ import orjson
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.afterwards import ring_for
 from shared.database import announces
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
+from shared.limits import RunLimit
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
 from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
+from shared.store.admission import Admission, runs_to_cancel
 from shared.store.parents import wake_parents
+from shared.store.places import free_runs, settle
 from shared.store.undoing import Begun, Standing, read_standings
 from shared.undoing import Ending, Undoing
+from shared.writer import apart
 
 runs = FlowRun.__table__
 branches = Branch.__table__
 task_runs = TaskRun.__table__
 definitions = StoredDefinition.__table__
+
+_TRIES = 5
+"""To make room for a run while others begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class NewRun:
     """Of a sub-flow's run."""
     schedule_id: str | None = None
     """The schedule that starts it, by an idempotency key."""
+    limit: RunLimit | None = None
+    """Of a flow with ``concurrency``: the place that it needs to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +80,29 @@ class CreatedRun:
 
     flow_run_id: FlowRunId
     branch_id: BranchId | None
-    """The branch to ring for; None for a replay."""
+    """The branch to ring for; None for a replay, and for a run that must wait its turn."""
     replayed: bool = False
     mismatch: bool = False
     """The key was used before, with another body."""
+    refused_for: FlowRunId | None = None
+    """Nothing was stored: this run has the place, and whoever comes meanwhile is refused."""
+    cancelled: tuple[FlowRunId, ...] = ()
+    """Runs that were cancelled for this one."""
 
 
+@apart
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
     announced = announces(connection)
     results: dict[FlowRunId, CreatedRun] = {}
-    plain = [item for item in items if item.idempotency_key is None]
+    plain = [item for item in items if item.idempotency_key is None and item.limit is None]
     accepted = list(plain)
     if plain:
         _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
     for item in items:
+        if item.limit is not None:
+            continue
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
             continue
@@ -95,7 +112,72 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
             accepted.append(item)
     if accepted:
         _INSERT_BRANCH.write(connection, [_branch_row(item) for item in accepted])
+    limited = [(item, item.limit) for item in items if item.limit is not None]
+    if limited:
+        results |= _create_limited(connection, limited)
     return [results[item.flow_run_id] for item in items]
+
+
+def _create_limited(
+    connection: Connection, items: Sequence[tuple[NewRun, RunLimit]]
+) -> dict[FlowRunId, CreatedRun]:
+    """Store runs of flows with ``concurrency``, as far as they are not refused."""
+    results: dict[FlowRunId, CreatedRun] = {}
+    patient = [one for one in items if one[1].on_limit != "cancel_running"]
+    admission = Admission(connection, [limit for _, limit in patient])
+    for item, limit in patient:
+        results[item.flow_run_id] = _admit(connection, item, limit, admission)
+    admission.close()
+    for item, limit in items:
+        # One after another: the next may be meant to cancel the one before.
+        if limit.on_limit == "cancel_running":
+            results[item.flow_run_id] = _create_in_place(connection, item, limit)
+    return results
+
+
+def _create_in_place(connection: Connection, item: NewRun, limit: RunLimit) -> CreatedRun:
+    """Store a run for which those that run are cancelled."""
+    cancelled: tuple[FlowRunId, ...] = ()
+    for tries_left in reversed(range(_TRIES)):
+        if _replay(connection, item) is None:
+            oldest = runs_to_cancel(connection, limit, cancelled)
+            cancel_runs(connection, [Cancel(one, item.created_at) for one in oldest])
+            cancelled += oldest
+        # Keys are locked after runs: where another run has begun at this very moment, the key is
+        # let go of again before that one is cancelled, too.
+        with_key = connection.begin_nested()
+        ready = settle(connection, [("run", flow_run_id) for flow_run_id in cancelled])
+        admission = Admission(connection, [limit])
+        if tries_left == 0 or admission.refusing(limit) is None:
+            break
+        with_key.rollback()
+    ring_for(connection, ready)
+    created = _admit(connection, item, limit, admission)
+    admission.close()
+    with_key.commit()
+    return replace(created, cancelled=cancelled)
+
+
+def _admit(
+    connection: Connection,
+    item: NewRun,
+    limit: RunLimit,
+    admission: Admission,
+) -> CreatedRun:
+    """Store one run with its place; not one that is refused, or was stored before."""
+    replay = _replay(connection, item)
+    if replay is not None:
+        return replay
+    refusing = admission.refusing(limit) if limit.on_limit == "refuse" else None
+    if refusing is not None:
+        return CreatedRun(item.flow_run_id, None, refused_for=refusing)
+    created = _create_by_key(connection, item, announces(connection))
+    if created.replayed:
+        return created
+    begins = admission.enter(item.flow_run_id, item.branch_id, limit, item.created_at)
+    state = BranchState.READY if begins else BranchState.WAITING
+    _INSERT_BRANCH.write(connection, [_branch_row(item) | {"state": state.value}])
+    return CreatedRun(item.flow_run_id, item.branch_id if begins else None)
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
@@ -124,9 +206,20 @@ def _create_by_key(connection: Connection, item: NewRun, announced: bool) -> Cre
     row = _run_row(item, announced)
     if connection.execute(statement.returning(runs.c.id), row).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
+    replay = _replay(connection, item)
+    assert replay is not None
+    return replay
+
+
+def _replay(connection: Connection, item: NewRun) -> CreatedRun | None:
+    """The run that its idempotency key made before."""
+    if item.idempotency_key is None:
+        return None
     existing = connection.execute(
         select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
-    ).one()
+    ).one_or_none()
+    if existing is None:
+        return None
     return CreatedRun(
         FlowRunId(existing.id),
         None,
@@ -161,6 +254,7 @@ def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
         "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
         "parent_task_run_id": None if item.parent is None else item.parent.task_run_id,
         "depth": 0 if item.parent is None else item.parent.depth,
+        "concurrency_key": None if item.limit is None else item.limit.key.shown,
     }
 
 
@@ -331,6 +425,7 @@ def stop_branches(
         )
         .values(status=TaskRunStatus.CANCELLED, reason=reason, finished_at=at)
     )
+    free_runs(connection, [flow_run_id])
 
 
 _OPEN = (branches.c.flow_run_id == bindparam("run"), branches.c.state != BranchState.DONE)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, update
 
 from shared.models_schedules import ScheduleRow
 from shared.store.runs import CreatedRun, NewRun, create_runs
+from shared.writer import apart
 
 schedules = ScheduleRow.__table__
 
@@ -54,6 +55,7 @@ class Trigger:
     run: NewRun
 
 
+@apart
 def carry_out(connection: Connection, items: Sequence[Verdict]) -> list[CreatedRun | None]:
     """Write verdicts and create their runs; None where there is none, or the schedule has changed.
 
@@ -65,31 +67,28 @@ def carry_out(connection: Connection, items: Sequence[Verdict]) -> list[CreatedR
     starts = {place: run for place, run in runs.items() if run is not None}
     created = dict(zip(starts, create_runs(connection, list(starts.values())), strict=True))
     for place, one in created.items():
-        _correct(connection, items[place].schedule_id, one)
+        item = items[place]
+        _note_start(connection, item.schedule_id, item.start, item.at, one)
     return [created.get(place) for place in range(len(items))]
 
 
+@apart
 def trigger_schedules(connection: Connection, items: Sequence[Trigger]) -> list[CreatedRun | None]:
     """Start runs of schedules now, whatever their ticks are; None for an unknown schedule."""
     return [_trigger(connection, item) for item in items]
 
 
 def _trigger(connection: Connection, item: Trigger) -> CreatedRun | None:
-    run = item.run
     known = connection.execute(
         update(schedules)
         .where(schedules.c.id == item.schedule_id)
-        .values(
-            revision=schedules.c.revision + 1,
-            started_tick=None,
-            started_at=run.created_at,
-            run_id=run.flow_run_id,
-        )
+        .values(revision=schedules.c.revision + 1)
     )
     if known.rowcount == 0:
         return None
-    (created,) = create_runs(connection, [run])
-    _correct(connection, item.schedule_id, created)
+    (created,) = create_runs(connection, [item.run])
+    if not created.replayed:
+        _note_start(connection, item.schedule_id, None, item.run.created_at, created)
     return created
 
 
@@ -101,14 +100,6 @@ def _write(connection: Connection, item: Verdict) -> bool:
         "next_tick": item.next_tick,
         "look_at": item.look_at,
     }
-    if item.run is not None:
-        values |= {
-            "started_tick": item.start,
-            "started_at": item.at,
-            "run_id": item.run.flow_run_id,
-            "error": None,
-            "error_at": None,
-        }
     if item.error is not None:
         values |= {"error": item.error, "error_at": item.at}
     if item.left_out is not None:
@@ -121,11 +112,24 @@ def _write(connection: Connection, item: Verdict) -> bool:
     return written.rowcount == 1
 
 
-def _correct(connection: Connection, schedule_id: str, created: CreatedRun) -> None:
-    """Show the run that there is, where the key was used before."""
-    if created.replayed:
-        connection.execute(
-            update(schedules)
-            .where(schedules.c.id == schedule_id)
-            .values(run_id=created.flow_run_id)
-        )
+def _note_start(
+    connection: Connection,
+    schedule_id: str,
+    tick: datetime | None,
+    at: datetime,
+    created: CreatedRun,
+) -> None:
+    """Write down what a start came to: its run, also one that its key had made before, or that
+    the flow's ``concurrency`` refused it."""
+    if created.refused_for is not None:
+        error = f"the flow refuses another run while {created.refused_for} goes on"
+        values: dict[str, object] = {"error": error, "error_at": at}
+    else:
+        values = {
+            "started_tick": tick,
+            "started_at": at,
+            "run_id": created.flow_run_id,
+            "error": None,
+            "error_at": None,
+        }
+    connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(**values))

@@ -28,6 +28,7 @@ from shared.store.ending_steps import go_on
 from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
+from shared.store.places import free_holders, free_runs, keep_asleep
 from shared.store.runs import lock_runs
 from shared.store.step import Recorded, Step
 from shared.store.sub_flows import begin_sub_flows
@@ -52,10 +53,32 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     begin_sub_flows(connection, books, accepted)
     settle_joins(connection, books)
     close_runs(connection, books)
+    _free_places(connection, books, accepted)
     return [books.results.get(item.branch_id, _REFUSED) for item in items]
 
 
 _REFUSED = Recorded(accepted=False)
+_ENDS_ATTEMPT = frozenset({"success", "failure", "error", "retry", "finish"})
+
+
+def _free_places(connection: Connection, books: Books, steps: Sequence[Step]) -> None:
+    """Give back the places of what is over; a visit that sleeps keeps its own."""
+    limited = [step for step in steps if step.task in step.flow.limits]
+    if limited:
+        over = [step.branch_id for step in limited if step.kind in _ENDS_ATTEMPT]
+        asleep = {step.branch_id for step in limited if step.kind != "mapped"}.difference(over)
+        if asleep:
+            keep_asleep(connection, sorted(asleep))
+        free_holders(connection, over)
+    free_runs(
+        connection,
+        [
+            flow_run_id
+            for flow_run_id, book in books.runs.items()
+            if book.step.flow.definition.concurrency is not None
+            and any(result.ended is not None for result in book.results)
+        ],
+    )
 
 
 def _enter(books: Books, step: Step, move: Move | None) -> None:

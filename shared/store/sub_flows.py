@@ -15,6 +15,7 @@ from shared.ids import FlowRunId
 from shared.models import FlowRun, TaskRun
 from shared.statements import Statement
 from shared.store.books import Books
+from shared.store.parents import wake_visit
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.step import Step
 
@@ -33,6 +34,11 @@ def begin_sub_flows(connection: Connection, books: Books, steps: Sequence[Step])
     for (step, begun), made in zip(waiting, created, strict=True):
         if made.branch_id is not None:
             books.results[step.branch_id].ring_for(made.branch_id, begun.start_queue)
+        if made.refused_for is not None:
+            # There will be no run whose end it could wait for: it goes on, and is told so.
+            woken = wake_visit(connection, step.visit.task_run_id, step.lease_now)
+            for branch_id, queue in woken.items():
+                books.results[step.branch_id].ring_for(branch_id, queue)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, RunStatus
 from shared.store.compensations import Following, take_next, write_plan
+from shared.store.places import free_runs
 from shared.undoing import Ending, Told, Undoing, parse_ending, read_undoing
 
 branches = Branch.__table__
@@ -230,6 +231,7 @@ def write_final(
             active=0,
         )
     )
+    free_runs(connection, [flow_run_id])
 
 
 def read_ending(connection: Connection, flow_run_id: FlowRunId) -> Ending:

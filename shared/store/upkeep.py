@@ -19,6 +19,7 @@ from shared.models import (
 from shared.models_webhooks import WebhookDelivery
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.reruns import is_not_needed, needed_among
 from shared.store.runs import fail_run, lock_runs
 from shared.store.undoing import Begun, Standing, give_up_visit, read_standings
 from shared.undoing import Told
@@ -138,12 +139,19 @@ def fail_overdue(connection: Connection, begun: Begun | None = None) -> list[Flo
 
 
 def prune_runs(connection: Connection, before: datetime) -> int:
-    """Delete some of the runs that finished before a time, with all that belongs to them."""
-    old = list(
-        connection.execute(
-            select(runs.c.id).where(runs.c.finished_at < before).limit(_PRUNE_BATCH)
-        ).scalars()
-    )
+    """Delete some of the runs that finished before a time, with all that belongs to them.
+
+    Those are kept of which a rerun that is not over keeps results.
+    """
+    found = connection.execute(
+        select(runs.c.id)
+        .where(runs.c.finished_at < before, is_not_needed())
+        .limit(_PRUNE_BATCH)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    locked = set(found)
+    # Asked again once they are locked: a rerun may have been made in between.
+    old = sorted(locked - needed_among(connection, locked)) if locked else []
     if not old:
         return 0
     for table in (LogLine, SignalRow, WebhookDelivery, TaskRun, Branch, Join):

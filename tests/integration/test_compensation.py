@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from sqlalchemy import select
 
 from shared.ids import FlowRunId
-from shared.models import Compensation, TaskRun
+from shared.models import Compensation, FlowRun, TaskRun
 from shared.queries.endings import left_to_undo
 from shared.status import Outcome, RunStatus
 from shared.store.signals import NewSignal, send_signals
@@ -73,6 +73,15 @@ def _ending(rig: Rig, run_id: FlowRunId) -> list[Any]:
 
 def _told(rows: Sequence[Any]) -> list[tuple[str, Any]]:
     return [(row.task, orjson.loads(row.data)["undone"]) for row in rows]
+
+
+def _let_pass(rig: Rig, run_id: FlowRunId) -> None:
+    """Let the time of a run be over."""
+    table = FlowRun.__table__
+    with rig.engine.database.write() as connection:
+        connection.execute(
+            table.update().where(table.c.id == run_id).values(deadline=datetime.now(UTC))
+        )
 
 
 async def _signal(rig: Rig, run_id: FlowRunId, name: str) -> None:
@@ -137,8 +146,10 @@ async def test_a_cancelled_run_is_undone_before_it_counts_as_cancelled(rig: Rig)
 async def test_a_run_past_its_timeout_is_undone_however_long_that_takes(rig: Rig) -> None:
     slow = {"name": "cancel_flight", "type": "naps"}
     run_id = await rig.submit(
-        _saga(_does("flight", "cancel_flight"), HANGS, others=[slow], timeout=0.3)
+        _saga(_does("flight", "cancel_flight"), HANGS, others=[slow], timeout="1h")
     )
+    await _running(rig, run_id, "hangs")
+    _let_pass(rig, run_id)
     run = await rig.ended(run_id)
     assert run.status == RunStatus.FAILED
     assert orjson.loads(run.error)["type"] == "RunTimeout"
@@ -349,3 +360,13 @@ async def test_an_output_that_cannot_be_filled_in_has_the_run_undone(rig: Rig) -
     run = await rig.ended(run_id)
     assert orjson.loads(run.error)["type"] == "ExpressionError"
     assert [row.task for row in _ending(rig, run_id)] == ["cancel_hotel", "cancel_flight"]
+
+
+async def test_a_late_word_that_the_run_was_stopped_does_not_stop_what_undoes_it(rig: Rig) -> None:
+    slow = {"name": "cancel_flight", "type": "hangs", "timeout": 0.5}
+    run_id = await rig.submit(_saga(TWO[0], BREAKS, others=[slow]))
+    await _running(rig, run_id, "cancel_flight")
+    rig.engine.runner.drop_runs([run_id])
+    run = await rig.ended(run_id)
+    assert orjson.loads(run.error)["type"] == "CompensationFailed"
+    assert [(row.attempt, row.reason) for row in _ending(rig, run_id)] == [(1, "timed_out")]

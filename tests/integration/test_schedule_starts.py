@@ -268,6 +268,30 @@ def test_a_start_that_comes_to_nothing_is_told_and_stops_no_other(store: Store) 
     assert _row(store, "no-fit").error is None
 
 
+def test_a_start_that_the_flow_refuses_is_told_and_stored_nowhere(store: Store) -> None:
+    _store(store, concurrency={"limit": 1, "on_limit": "refuse"})
+    _create(store)
+    (first,) = _look(store, START + 1.5 * MINUTE)
+    (second,) = _look(store, START + 2.5 * MINUTE)
+    assert second.refused_for == first.flow_run_id
+    row = _row(store)
+    assert (row.run_id, row.started_tick) == (first.flow_run_id, START + MINUTE)
+    assert f"{first.flow_run_id} goes on" in row.error
+    assert len(store.rows(FlowRun)) == 1
+
+
+def test_a_start_may_wait_its_turn_or_cancel_the_run_before(store: Store) -> None:
+    _store(store, concurrency={"limit": 1, "on_limit": "wait"})
+    _create(store, "waits")
+    (first,) = _look(store, START + 1.5 * MINUTE)
+    (second,) = _look(store, START + 2.5 * MINUTE)
+    assert (first.branch_id is None, second.branch_id) == (False, None)
+    _store(store, concurrency={"limit": 1, "on_limit": "cancel_running"})
+    (third,) = _look(store, START + 3.5 * MINUTE)
+    assert first.flow_run_id in third.cancelled
+    assert _row(store, "waits").run_id == third.flow_run_id
+
+
 def test_a_flow_that_is_deleted_ends_its_starts(store: Store) -> None:
     _create(store)
     store.do(delete_versions, "intake", NOW)

@@ -387,8 +387,9 @@ class _Run:
         return undone
 
 
+@pytest.mark.timeout(120)
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -39,6 +39,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'ready'"),
     )
     _create_outbox()
+    _create_limits()
+    _reruns()
     _schedules()
     op.create_index(
         "flow_run_of_task_run",
@@ -165,4 +167,67 @@ def _schedules() -> None:
         ["schedule_id"],
         sqlite_where=sa.text("schedule_id IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=sa.text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+    )
+
+
+def _create_limits() -> None:
+    """The tables of limits."""
+    op.create_table(
+        "limiter",
+        sa.Column("id", sa.String(length=64), primary_key=True),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("arrivals", sa.BigInteger(), nullable=False),
+        sa.Column("starts", sa.BigInteger(), nullable=False),
+        sa.Column("kept_starts", sa.Integer(), nullable=False),
+        sa.Column("last_start", UtcDateTime(), nullable=True),
+        sa.Column("next_at", UtcDateTime(), nullable=True),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
+    )
+    op.create_index(
+        "limiter_by_next_start",
+        "limiter",
+        ["next_at"],
+        sqlite_where=sa.text("next_at IS NOT NULL"),
+        postgresql_where=sa.text("next_at IS NOT NULL"),
+    )
+    op.create_index("limiter_by_expiry", "limiter", ["expires_at"])
+    op.create_table(
+        "limit_start",
+        sa.Column("limiter_id", sa.String(length=64), primary_key=True),
+        sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+    )
+    op.create_table(
+        "limit_place",
+        sa.Column("holder", _id(), primary_key=True),
+        sa.Column("limiter_id", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("arrived_at", UtcDateTime(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("branch_id", _id(), nullable=False),
+        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("task", sa.String(), nullable=True),
+        sa.Column("concurrency", sa.Integer(), nullable=True),
+        sa.Column("rate_count", sa.Integer(), nullable=True),
+        sa.Column("rate_seconds", sa.Float(), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'called', 'running', 'asleep')", name="state_is_known"
+        ),
+        sa.CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency_is_some"),
+    )
+    op.create_index(
+        "limit_place_in_line", "limit_place", ["limiter_id", "state", "arrived_at", "number"]
+    )
+    op.create_index("limit_place_of_run", "limit_place", ["flow_run_id"])
+
+
+def _reruns() -> None:
+    """Which task run a visit came from, and who keeps the results of which run."""
+    op.add_column("task_run", sa.Column("previous_id", _id(), nullable=True))
+    op.create_index(
+        "flow_run_of_rerun",
+        "flow_run",
+        ["rerun_of"],
+        sqlite_where=sa.text("rerun_of IS NOT NULL"),
+        postgresql_where=sa.text("rerun_of IS NOT NULL"),
     )
