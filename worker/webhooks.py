@@ -49,6 +49,8 @@ _MARGIN_SECONDS = 5.0
 """Beyond its time limit an attempt may take so long to be recorded."""
 _TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _MAX_ERROR = 500
+_STOP_SECONDS = 2.0
+"""What deliveries under way are given at most when the worker stops: they may come twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Webhooks:
         """Begin nothing more, and give what is under way its time."""
         self._is_stopping = True
         try:
-            async with asyncio.timeout(grace_seconds):
+            async with asyncio.timeout(min(grace_seconds, _STOP_SECONDS)):
                 while self._under_way.total():
                     self._ended.clear()
                     await self._ended.wait()

@@ -13,7 +13,8 @@ from shared.ids import BranchId, FlowRunId
 from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import RunLimit
 from shared.statements import Statement
-from shared.store.ledger import Arrival, Ledger, Verdict, call_next, open_ledgers
+from shared.store.ledger import Arrival, Ledger, Verdict
+from shared.store.limiters import call_next, open_ledgers
 
 places = LimitPlace.__table__
 

@@ -12,18 +12,17 @@ Where several who ask under one key allow different things, each is judged by it
 not overtaken: whoever stands behind one that must wait waits, too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 
-from sqlalchemy import Connection, bindparam, func, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, select, update
 
 from shared.durations import Rate
 from shared.ids import BranchId, FlowRunId
 from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
-from shared.limits import Bounds, LimitKey
+from shared.limits import Bounds
 from shared.models import Branch
 from shared.statements import Row, Statement
 from shared.status import BranchState
@@ -35,11 +34,10 @@ starts = LimitStart.__table__
 
 CALLED_AT_ONCE = 500
 """How many are called in one transaction; the upkeep goes on with the rest."""
-_KEPT = timedelta(minutes=10)
+KEPT = timedelta(minutes=10)
 """How long a key without places is kept: most come again."""
 _READ_AHEAD = 20
 """Starts that are read at a time: who is called after another one looks at the next."""
-_TRIES = 5
 
 
 class Verdict(Enum):
@@ -77,6 +75,7 @@ class Ledger:
     arrivals: int
     starts: int
     kept_starts: int
+    last_start: datetime | None
     next_at: datetime | None
     expires_at: datetime
     times: dict[int, datetime] = field(default_factory=dict)
@@ -94,8 +93,7 @@ class Ledger:
         before = self._time_of(self.starts + self.called + 1 - count)
         if before is None or before + length <= self.now:
             return Verdict.GO
-        # Never further away than a whole period, whatever happened to the clock.
-        return min(before + length, self.now + length)
+        return before + length
 
     def _time_of(self, number: int) -> datetime | None:
         """When the start of that number was; None before the first one that is known."""
@@ -139,8 +137,8 @@ class Ledger:
         """Note that one with this rate begins now."""
         if rate is None:
             return
-        # Clocks of several hosts differ: what was noted never goes back.
-        at = max(self.now, self.times.get(self.starts, self.row.last_start) or self.now)
+        # Clocks of several hosts differ: what is noted never goes back.
+        at = self.last_start = max(self.now, self.last_start or self.now)
         self.starts += 1
         self.kept_starts = max(self.kept_starts, rate.count)
         self.times[self.starts] = at
@@ -203,9 +201,9 @@ class Ledger:
                 "l_arrivals": self.arrivals,
                 "l_starts": self.starts,
                 "l_kept": self.kept_starts,
-                "l_last": self.times.get(self.starts, self.row.last_start),
+                "l_last": self.last_start,
                 "l_next": self.next_at,
-                "l_expires": max(self.expires_at, self.now + _KEPT),
+                "l_expires": max(self.expires_at, self.now + KEPT),
             },
         )
 
@@ -216,119 +214,6 @@ def bounds_of(place: Row) -> Bounds:
         return Bounds(place.concurrency)
     return Bounds(place.concurrency, Rate(place.rate_count, place.rate_seconds))
 
-
-def open_ledgers(connection: Connection, keys: Iterable[LimitKey]) -> dict[str, Ledger]:
-    """Lock the limiters of these keys, and make those that there are not, by their ids.
-
-    Locked after runs and branches, and in the order of their ids.
-    """
-    wanted = {key.id: key for key in keys}
-    if not wanted:
-        return {}
-    for _ in range(_TRIES):
-        # Made before any is locked: to make one may mean to wait for whoever makes it, too.
-        known = {row.id for row in _KNOWN.all(connection, {"ids": sorted(wanted)})}
-        missing = [key for key in wanted.values() if key.id not in known]
-        if missing:
-            _make_limiters(connection, missing)
-        found = lock_ledgers(connection, wanted)
-        if len(found) == len(wanted):
-            return found
-    raise AssertionError("limiters that were made are not there")
-
-
-def lock_ledgers(connection: Connection, ids: Iterable[str]) -> dict[str, Ledger]:
-    """Lock these limiters, as far as there are such."""
-    rows = _LOCK.all(connection, {"ids": sorted(ids)})
-    if not rows:
-        return {}
-    # Only now: others may have had the lock until a moment ago.
-    now = datetime.now(UTC)
-    numbers: dict[str, dict[str, int]] = {row.id: {} for row in rows}
-    for count in _COUNT.all(connection, {"ids": sorted(numbers)}):
-        numbers[count.limiter_id][count.state] = count.places
-    lines = {row.limiter_id for row in _LINES.all(connection, {"ids": sorted(numbers)})}
-    return {
-        row.id: Ledger(
-            connection,
-            row,
-            now,
-            called=numbers[row.id].get(PlaceState.CALLED.value, 0),
-            in_use=sum(numbers[row.id].values()),
-            has_line=row.id in lines,
-            arrivals=row.arrivals,
-            starts=row.starts,
-            kept_starts=row.kept_starts,
-            next_at=row.next_at,
-            expires_at=row.expires_at,
-        )
-        for row in rows
-    }
-
-
-def call_next(ledgers: Iterable[Ledger]) -> list[BranchId]:
-    """Call whoever may go on under these keys; the branches to ring for."""
-    ready: list[BranchId] = []
-    for ledger in ledgers:
-        ready += ledger.call()
-        ledger.save()
-    return ready
-
-
-def _make_limiters(connection: Connection, keys: Sequence[LimitKey]) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(
-        dialect.insert(limiters).on_conflict_do_nothing(),
-        [
-            {
-                "id": key.id,
-                "key": key.shown,
-                "arrivals": 0,
-                "starts": 0,
-                "kept_starts": 0,
-                "expires_at": datetime.now(UTC) + _KEPT,
-            }
-            for key in sorted(keys, key=lambda key: key.id)
-        ],
-    )
-
-
-_LOCK = Statement(
-    select(
-        limiters.c.id,
-        limiters.c.arrivals,
-        limiters.c.starts,
-        limiters.c.kept_starts,
-        limiters.c.last_start,
-        limiters.c.next_at,
-        limiters.c.expires_at,
-    )
-    .where(limiters.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(limiters.c.id)
-    .with_for_update()
-)
-
-_KNOWN = Statement(select(limiters.c.id).where(limiters.c.id.in_(bindparam("ids", expanding=True))))
-
-_COUNT = Statement(
-    select(places.c.limiter_id, places.c.state, func.count(places.c.number).label("places"))
-    .where(
-        places.c.limiter_id.in_(bindparam("ids", expanding=True)),
-        places.c.state.in_(
-            [PlaceState.CALLED.value, PlaceState.RUNNING.value, PlaceState.ASLEEP.value]
-        ),
-    )
-    .group_by(places.c.limiter_id, places.c.state)
-)
-
-_LINES = Statement(
-    select(limiters.c.id.label("limiter_id")).where(
-        limiters.c.id.in_(bindparam("ids", expanding=True)),
-        select(literal(1))
-        .where(places.c.limiter_id == limiters.c.id, places.c.state == PlaceState.WAITING.value)
-        .exists(),
-    )
-)
 
 _HEADS = Statement(
     select(

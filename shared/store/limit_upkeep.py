@@ -15,7 +15,7 @@ from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.models import Branch, FlowRun
 from shared.statements import Row, Statement
 from shared.status import BranchState
-from shared.store.ledger import call_next, lock_ledgers
+from shared.store.limiters import call_next, lock_ledgers
 
 branches = Branch.__table__
 runs = FlowRun.__table__

@@ -21,15 +21,8 @@ from shared.models import Branch, FlowRun, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.branches import Visit
-from shared.store.ledger import (
-    Arrival,
-    Ledger,
-    Verdict,
-    bounds_of,
-    call_next,
-    lock_ledgers,
-    open_ledgers,
-)
+from shared.store.ledger import Arrival, Ledger, Verdict, bounds_of
+from shared.store.limiters import call_next, lock_ledgers, open_ledgers
 from shared.writer import apart
 
 branches = Branch.__table__
@@ -70,9 +63,13 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
     ledgers = open_ledgers(connection, wanted)
     results: dict[BranchId, Taken] = {}
     for item in asks:
-        place = known.get(item.visit.branch_id)
-        ready_for = max(0.0, item.lease_now - held[item.visit.branch_id].ready_at)
-        results[item.visit.branch_id] = _take(connection, item, place, ledgers, ready_for)
+        branch_id = item.visit.branch_id
+        place = known.get(branch_id)
+        if place is None:
+            ready_at = held[branch_id].ready_at
+            results[branch_id] = _ask(connection, item, ledgers[item.key.id], ready_at)
+        else:
+            results[branch_id] = _go_on(connection, item, place, ledgers)
     ring_for(connection, call_next(ledgers.values()))
     return [results.get(item.visit.branch_id, "lost") for item in items]
 
@@ -92,41 +89,47 @@ def _wanted(item: PlaceWish, place: Row | None) -> LimitKey | None:
     return None
 
 
-def _take(
-    connection: Connection,
-    item: PlaceWish,
-    place: Row | None,
-    ledgers: Mapping[str, Ledger],
-    ready_for: float,
-) -> Taken:
-    visit, resumes = item.visit, item.visit.resumed
-    if place is None:
-        ledger = ledgers[item.key.id]
-        arrived_at = ledger.now - timedelta(seconds=min(ready_for, _LONGEST_SECONDS))
-        arrival = Arrival(
-            visit.branch_id,
-            visit.branch_id,
-            visit.flow_run_id,
-            visit.task,
-            item.bounds,
-            arrived_at,
-        )
-        if ledger.has_line or ledger.judge(item.bounds) is not Verdict.GO:
-            ledger.enter(arrival, PlaceState.WAITING)
-            return _park(connection, item)
-        ledger.enter(arrival, PlaceState.ASLEEP if resumes else PlaceState.RUNNING)
-        if not resumes:
-            _BEGIN.run(connection, {"t_id": visit.task_run_id, "t_at": ledger.now})
-        return "resume" if resumes else "begin"
-    if place.state == PlaceState.WAITING:
+def _ask(connection: Connection, item: PlaceWish, ledger: Ledger, ready_at: float) -> Taken:
+    """Let a visit have a place or, where it must wait, stand in line."""
+    visit = item.visit
+    ready_for = min(max(0.0, item.lease_now - ready_at), _LONGEST_SECONDS)
+    arrival = Arrival(
+        holder=visit.branch_id,
+        branch_id=visit.branch_id,
+        flow_run_id=visit.flow_run_id,
+        task=visit.task,
+        bounds=item.bounds,
+        arrived_at=ledger.now - timedelta(seconds=ready_for),
+    )
+    if ledger.has_line or ledger.judge(item.bounds) is not Verdict.GO:
+        ledger.enter(arrival, PlaceState.WAITING)
         return _park(connection, item)
-    if place.state == PlaceState.CALLED:
-        ledger = ledgers[place.limiter_id]
-        ledger.called -= 1
-        ledger.note_start(bounds_of(place).rate)
-        _SET.run(connection, {"p_holder": visit.branch_id, "p_state": PlaceState.RUNNING.value})
-        _BEGIN.run(connection, {"t_id": visit.task_run_id, "t_at": ledger.now})
-    return "resume" if place.state == PlaceState.ASLEEP else "begin"
+    if visit.resumed:
+        # It slept through the loss of its place, which nothing but a mistake can bring about.
+        ledger.enter(arrival, PlaceState.ASLEEP)
+        return "resume"
+    ledger.enter(arrival, PlaceState.RUNNING)
+    _BEGIN.run(connection, {"t_id": visit.task_run_id, "t_at": ledger.now})
+    return "begin"
+
+
+def _go_on(
+    connection: Connection, item: PlaceWish, place: Row, ledgers: Mapping[str, Ledger]
+) -> Taken:
+    """What a visit does that has asked before."""
+    match place.state:
+        case PlaceState.WAITING:
+            return _park(connection, item)
+        case PlaceState.CALLED:
+            ledger = ledgers[place.limiter_id]
+            ledger.called -= 1
+            ledger.note_start(bounds_of(place).rate)
+            holder = item.visit.branch_id
+            _SET.run(connection, {"p_holder": holder, "p_state": PlaceState.RUNNING.value})
+            _BEGIN.run(connection, {"t_id": item.visit.task_run_id, "t_at": ledger.now})
+        case PlaceState.ASLEEP:
+            return "resume"
+    return "begin"
 
 
 def _park(connection: Connection, item: PlaceWish) -> Taken:

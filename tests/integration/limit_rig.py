@@ -126,7 +126,7 @@ def fresh_stays() -> None:
     """Forget what the tests before did."""
     limit_tasks.STAYS.clear()
     limit_tasks.INSIDE.clear()
-    limit_tasks.LEAVE = asyncio.Event()
+    limit_tasks.LEAVE, limit_tasks.LEAVE_TOO = asyncio.Event(), asyncio.Event()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -24,7 +25,9 @@ STAYS: list[Stay] = []
 INSIDE: list[str] = []
 """The runs whose tasks are in now, in the order of their beginning."""
 LEAVE = asyncio.Event()
-"""Whoever stays until told waits for it. Each test sets its own."""
+"""Who stays until told waits for it. Each test sets its own."""
+LEAVE_TOO = asyncio.Event()
+"""Another one, for who waits for that."""
 
 
 class Length(BaseModel):
@@ -57,19 +60,32 @@ class Stays(BaseTask):
         return {"success": True, "data": {"attempt": context.attempt}}
 
 
+class Told(BaseModel):
+    """Who tells a task to leave."""
+
+    leaves: Literal["LEAVE", "LEAVE_TOO"] = "LEAVE"
+    fails_until: int = 0
+    """Attempts before this one raise."""
+
+
 class StaysOn(BaseTask):
     """Stays until it is told to leave."""
 
     name = "stays_on"
+    Params = Told
     needs_results = False
 
     async def run(self, context: TaskContext) -> dict[str, object]:
-        """Stay."""
+        """Stay, and tell when."""
+        began = time.monotonic()
         INSIDE.append(context.run_id)
         try:
-            await LEAVE.wait()
+            await (LEAVE if context.params.leaves == "LEAVE" else LEAVE_TOO).wait()
         finally:
             INSIDE.remove(context.run_id)
+        STAYS.append(Stay(context.run_id, context.task_name, began, time.monotonic()))
+        if context.attempt < context.params.fails_until:
+            raise RuntimeError("not yet")
         return {"success": True}
 
 

@@ -148,6 +148,23 @@ def test_unknown_runs_are_said_to_be_unknown(service: Service) -> None:
     assert shown.stderr.startswith("flow-manager: ")
 
 
+def test_workers_of_dev_take_every_queue(service: Service, tmp_path: Path) -> None:
+    definition = flow("noop", "noop")
+    definition["tasks"][1]["queue"] = "gpu"
+    done = run(service, "run", written(tmp_path, definition), "--json")
+    assert done.returncode == 0, done.stderr
+    (worker,) = json.loads(run(service, "workers", "--json").stdout)["workers"]
+    assert worker["queues"] == ["*"]
+    verdict = run(service, "validate", written(tmp_path, definition))
+    assert "queue_not_served" not in verdict.stdout + verdict.stderr
+
+
+def test_webhooks_are_listed(service: Service) -> None:
+    assert run(service, "webhooks").stdout.strip() == "No delivery is dead."
+    document = json.loads(run(service, "webhooks", "--state", "pending", "--json").stdout)
+    assert document == {"webhooks": [], "next_cursor": None}
+
+
 def test_tasks_and_workers_are_listed(service: Service) -> None:
     names = {each["name"] for each in json.loads(run(service, "tasks", "--json").stdout)["tasks"]}
     assert {"noop", "sleep", "fail", "fetch_data"} <= names

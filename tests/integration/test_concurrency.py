@@ -78,7 +78,7 @@ async def test_no_more_runs_go_on_than_the_limit_says(crowd: LimitRig) -> None:
     ended = await crowd.all_ended(runs)
     assert {run.status for run in ended} == {RunStatus.COMPLETED}
     assert len(STAYS) == 40
-    assert most_at_once(_whole_runs()) == 2
+    assert most_at_once(_whole_runs()) <= 2
 
 
 async def test_runs_begin_in_the_order_of_arrival(crowd: LimitRig) -> None:
@@ -107,18 +107,16 @@ async def test_the_runs_of_another_flow_do_not_count(limits: LimitRig) -> None:
     await limits.all_ended([first])
 
 
-@pytest.mark.parametrize("task", [{"params": {"fails_until": 9, "seconds": 0.2}}, {}])
-async def test_however_a_run_ends_the_next_one_begins(
-    limits: LimitRig, task: dict[str, Any]
-) -> None:
-    flow = _flow({"type": "stays", "params": {"seconds": 0.2}, **task})
-    first = await _hold(limits, flow)
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+async def test_however_a_run_ends_the_next_one_begins(limits: LimitRig, how: str) -> None:
+    first = await _hold(limits, _flow({**STAYING, "params": {"fails_until": 9}}))
     gone, last = [await limits.start(_flow()) for _ in range(2)]
     assert await limits.cancel(gone) == "cancelled"
-    if not task:
+    if how == "cancelled":
         assert await limits.cancel(first) == "cancelled"
-    await limits.all_ended([first, gone, last])
-    assert limits.run(last).status == RunStatus.COMPLETED
+    limit_tasks.LEAVE.set()
+    rows = await limits.all_ended([first, gone, last])
+    assert [row.status for row in rows] == [how, RunStatus.CANCELLED, RunStatus.COMPLETED]
     assert gone not in {stay.run_id for stay in STAYS}
 
 

@@ -57,7 +57,7 @@ async def test_no_more_run_at_once_than_the_limit_says(limits: LimitRig) -> None
     ended = await limits.all_ended(runs)
     assert {run.status for run in ended} == {RunStatus.COMPLETED}
     assert len(STAYS) == 8
-    assert most_at_once(STAYS) == 2
+    assert most_at_once(STAYS) <= 2
 
 
 async def test_engines_that_race_for_one_key_never_pass_it(crowd: LimitRig) -> None:
@@ -66,7 +66,7 @@ async def test_engines_that_race_for_one_key_never_pass_it(crowd: LimitRig) -> N
     ended = await crowd.all_ended(runs)
     assert {run.status for run in ended} == {RunStatus.COMPLETED}
     assert len(STAYS) == 60
-    assert most_at_once(STAYS) == 3
+    assert most_at_once(STAYS) <= 3
 
 
 async def test_what_is_recorded_of_the_visits_does_not_overlap(limits: LimitRig) -> None:
@@ -87,7 +87,7 @@ async def test_turns_come_in_the_order_of_arrival(crowd: LimitRig) -> None:
     line = await _line_up(crowd, single(ONE), 6)
     limit_tasks.LEAVE.set()
     await crowd.all_ended([first, *line])
-    assert [stay.run_id for stay in STAYS] == line
+    assert [stay.run_id for stay in STAYS] == [first, *line]
 
 
 async def test_who_waits_says_so_and_holds_no_slot(database_url: str, redis_url: str) -> None:
@@ -140,7 +140,7 @@ async def test_the_items_of_a_list_count_singly(limits: LimitRig) -> None:
     (run,) = await limits.all_ended([run_id])
     assert run.status == RunStatus.COMPLETED
     assert len(STAYS) == 6
-    assert most_at_once(STAYS) == 2
+    assert most_at_once(STAYS) <= 2
 
 
 async def test_a_key_that_cannot_be_worked_out_is_an_error_of_the_task(limits: LimitRig) -> None:
@@ -158,10 +158,10 @@ async def test_a_key_that_cannot_be_worked_out_is_an_error_of_the_task(limits: L
 
 async def test_a_place_is_given_back_between_two_attempts(limits: LimitRig) -> None:
     retry = {"max_attempts": 2, "delay": 0.2, "jitter": False}
-    flow = single(ONE, retry=retry, params={"seconds": 0.05, "fails_until": 2})
-    first = await limits.start(flow)
-    await wait_until(lambda: first in INSIDE, description="the first is in")
+    flow = single(ONE, type="stays_on", retry=retry, params={"fails_until": 2})
+    first = await _hold(limits, flow)
     (second,) = await _line_up(limits, single(ONE), 1)
+    limit_tasks.LEAVE.set()
     ended = await limits.all_ended([first, second])
     assert {run.status for run in ended} == {RunStatus.COMPLETED}
     assert [stay.run_id for stay in STAYS] == [first, second, first]
@@ -176,9 +176,9 @@ async def test_who_sleeps_keeps_its_place_and_is_begun_once(limits: LimitRig) ->
 
 
 async def test_an_error_of_one_lets_the_next_go_on(limits: LimitRig) -> None:
-    first = await limits.start(single(ONE, params={"seconds": 0.1, "fails_until": 9}))
-    await wait_until(lambda: first in INSIDE, description="the first is in")
+    first = await _hold(limits, single(ONE, type="stays_on", params={"fails_until": 9}))
     (second,) = await _line_up(limits, single(ONE), 1)
+    limit_tasks.LEAVE.set()
     failed, completed = await limits.all_ended([first, second])
     assert (failed.status, completed.status) == (RunStatus.FAILED, RunStatus.COMPLETED)
 
@@ -204,7 +204,7 @@ async def test_a_join_that_goes_on_early_takes_others_out_of_the_line(limits: Li
             "tasks": [
                 {"name": "split", "type": "noop"},
                 {"name": "slow", "type": "stays", "limit": ONE},
-                {"name": "nap", "type": "sleep", "params": {"for": 0.3}},
+                {"name": "nap", "type": "stays_on", "params": {"leaves": "LEAVE_TOO"}},
                 {"name": "meet", "type": "noop", "join": "any"},
             ],
             "conditions": [
@@ -215,11 +215,12 @@ async def test_a_join_that_goes_on_early_takes_others_out_of_the_line(limits: Li
         }
     )
     await limits.stands_in_line(run_id)
+    limit_tasks.LEAVE_TOO.set()
     assert (await limits.ended(run_id)).status == RunStatus.COMPLETED
     await wait_until(lambda: len(limits.places()) == 1, description="only the holder has one")
     limit_tasks.LEAVE.set()
     await limits.all_ended([holder])
-    assert STAYS == []
+    assert [stay.name for stay in STAYS] == ["nap", "stay"]
 
 
 async def test_items_that_are_stopped_leave_the_line(limits: LimitRig) -> None:
@@ -244,11 +245,11 @@ async def test_no_stretch_of_time_sees_more_starts_than_the_rate_says(crowd: Lim
 
 
 async def test_a_rate_keeps_the_order_of_arrival(limits: LimitRig) -> None:
-    flow = single({"key": "k", "rate": "1/400ms"})
-    first = await limits.start(flow)
-    await limits.all_ended([first])
-    line = await _line_up(limits, flow, 3)
-    await limits.all_ended(line)
+    both = {"key": "k", "concurrency": 1, "rate": "1/50ms"}
+    first = await _hold(limits, single(both, type="stays_on"))
+    line = await _line_up(limits, single(both), 4)
+    limit_tasks.LEAVE.set()
+    await limits.all_ended([first, *line])
     assert [stay.run_id for stay in STAYS] == [first, *line]
 
 
@@ -272,7 +273,7 @@ async def test_a_line_survives_a_restart(database_url: str, redis_url: str) -> N
     limit_tasks.LEAVE.set()
     async with restarted(database_url, redis_url) as rig:
         await rig.all_ended([first, *line])
-    assert [stay.run_id for stay in STAYS] == line
+    assert [stay.run_id for stay in STAYS] == [first, *line]
 
 
 def _place(rig: LimitRig, **values: Any) -> None:
@@ -303,6 +304,7 @@ async def test_a_line_that_nobody_calls_on_is_called_by_the_upkeep(limits: Limit
     with limits.engine.database.write() as connection:
         connection.execute(places.delete().where(places.c.flow_run_id == first))
     await wait_until(lambda: bool(STAYS), description="the second goes on")
+    assert STAYS[0].run_id == second
     limit_tasks.LEAVE.set()
     await limits.all_ended([first, second])
 
