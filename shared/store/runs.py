@@ -58,6 +58,8 @@ class NewRun:
     start_priority: int = 0
     parent: "ParentVisit | None" = None
     """Of a sub-flow's run."""
+    schedule_id: str | None = None
+    """The schedule that starts it, by an idempotency key."""
     limit: RunLimit | None = None
     """Of a flow with ``concurrency``: the place that it needs to begin."""
 
@@ -247,6 +249,7 @@ def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
         "task_runs": 1,
         "idempotency_key": item.idempotency_key,
         "request_hash": item.request_hash,
+        "schedule_id": item.schedule_id,
         "created_at": item.created_at,
         "deadline": item.deadline,
         "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
