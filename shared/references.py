@@ -32,7 +32,7 @@ class Use:
     is_after: bool
     """Whether it is evaluated after that task."""
     asks: bool
-    """Whether it only asks if the task has run."""
+    """Whether it asks if the task has run, or stands in the string of an expression that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
             uses += _check_text(when, place, names, findings)
     if shape.output is not None and holds_expression(shape.output):
         uses += _check_template(shape.output, _Place(f"{prefix}/output", None), names, findings)
-    return uses
+    asked = {(use.pointer, use.task) for use in uses if use.asks}
+    if not asked:
+        return uses
+    return [replace(use, asks=(use.pointer, use.task) in asked) for use in uses]
 
 
 def _is_too_long(shape: Shape) -> bool:
