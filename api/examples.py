@@ -123,6 +123,7 @@ _SUMMARY: _Object = {
 RUN: _Object = _SUMMARY | {
     "input": {"day": "2026-01-02"},
     "output": None,
+    "ending": None,
     "error": {"task": "fetch_data"} | _TASK_RUN["error"],
     "path": ["fetch_data"],
     "tasks": [_TASK_RUN],

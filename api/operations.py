@@ -192,7 +192,14 @@ EXPLAIN = _operation(
 CANCEL = _operation(
     "runs",
     "Cancel a run",
-    {202: _answer("It is cancelled.", "AcceptedRun", examples.CANCELLED, _LOCATION)},
+    {
+        202: _answer(
+            "It is cancelled or, where it has something to undo, `running` until that is done.",
+            "AcceptedRun",
+            examples.CANCELLED,
+            _LOCATION,
+        )
+    },
     (400, 404, 408, 409, 413, 415, 422, 503),
     parameters=[_RUN_ID],
 )

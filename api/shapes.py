@@ -118,11 +118,21 @@ class RunSummary(_Shape):
     links: Links
 
 
+class RunEnding(_Shape):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None
+    error: RunError | None
+
+
 class Run(RunSummary):
     """A run with everything that belongs to it."""
 
     input: JsonValue
     output: JsonValue
+    ending: RunEnding | None
+    """Of a run in its ending, which is still `running`: what it will come to."""
     path: list[str]
     """The way the run took: a task's name for each visit, without further attempts at one and
     without the items of lists."""

@@ -23,6 +23,7 @@ from shared.errors import Finding, InvalidDefinition
 from shared.findings import MAX_FINDINGS
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
+from shared.params_schema import TaskTypes
 from shared.settings import Settings
 from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
 from shared.store.runs import NewRun
@@ -51,7 +52,7 @@ class PreparedDefinition:
 
     runnable: RunnableDefinition
     sub_flows: tuple[SubFlowReference, ...]
-    task_types: frozenset[str]
+    task_types: TaskTypes
     """The types under which it was found valid."""
 
 
@@ -136,7 +137,7 @@ class Submissions:
         told = tuple(wrong[:MAX_FINDINGS])
         return replace(validated, errors=told, error_count=len(wrong), flow=None)
 
-    def _judge_definition(self, body: bytes, types: frozenset[str]) -> tuple[Validated, str]:
+    def _judge_definition(self, body: bytes, types: TaskTypes) -> tuple[Validated, str]:
         submission = split_submission(self._parse(body))
         return self._validate(submission, types), submission.prefix
 
@@ -157,7 +158,7 @@ class Submissions:
                 raise
         return await self._judge(key, body, newer)
 
-    async def _judge(self, key: bytes, body: bytes, types: frozenset[str]) -> PreparedRun:
+    async def _judge(self, key: bytes, body: bytes, types: TaskTypes) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
             prepared = self._prepare(body, types)
         else:
@@ -169,7 +170,7 @@ class Submissions:
         self._bodies.add(key, prepared, size + _OWN_WEIGHT)
         return prepared
 
-    def _prepare(self, body: bytes, types: frozenset[str]) -> PreparedRun | StoredSubmission:
+    def _prepare(self, body: bytes, types: TaskTypes) -> PreparedRun | StoredSubmission:
         submission = read_submission(self._parse(body))
         if isinstance(submission, StoredSubmission):
             return submission
@@ -187,9 +188,7 @@ class Submissions:
             submission.prefix,
         )
 
-    async def _prepare_stored(
-        self, submission: StoredSubmission, types: frozenset[str]
-    ) -> PreparedRun:
+    async def _prepare_stored(self, submission: StoredSubmission, types: TaskTypes) -> PreparedRun:
         """A run of a definition that was stored before, under the types of today."""
         stored = await self._stored.version(submission.flow_id, submission.version)
         key = bytes.fromhex(stored.hash)
@@ -204,7 +203,7 @@ class Submissions:
             definition, _checked_input(definition, submission.input), submission.asked_for
         )
 
-    def _keep(self, key: bytes, validated: Validated, types: frozenset[str]) -> PreparedDefinition:
+    def _keep(self, key: bytes, validated: Validated, types: TaskTypes) -> PreparedDefinition:
         flow = validated.flow
         assert flow is not None
         definition = PreparedDefinition(
@@ -219,12 +218,14 @@ class Submissions:
         settings = self._settings
         return parse_document(body, max_depth=settings.max_depth, max_bytes=settings.max_body_bytes)
 
-    def _validate(self, submission: Submission, types: frozenset[str]) -> Validated:
+    def _validate(self, submission: Submission, types: TaskTypes) -> Validated:
         return validate_definition(
             submission.definition,
             prefix=submission.prefix,
             limits=self._limits,
-            task_types=types,
+            task_types=types.names,
+            params_schemas=types.params_schemas,
+            queues=self._workers.queues,
         )
 
 

@@ -104,9 +104,9 @@ def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
     return Call("GET", "/flows", _read_page, query=given)
 
 
-def cancel_run(flow_run_id: str) -> Call[JsonValue]:
+def cancel_run(flow_run_id: str) -> Call[Submitted]:
     """Ask for a run to be cancelled."""
-    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_json)
+    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_submitted)
 
 
 def send_signal(

@@ -160,9 +160,10 @@ class FlowClient:
                     return
             time.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        self._send(calls.cancel_run(flow_run_id))
+    def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return self._send(calls.cancel_run(flow_run_id))
 
     def signal(
         self,
@@ -308,9 +309,10 @@ class AsyncFlowClient:
                     return
             await asyncio.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    async def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        await self._send(calls.cancel_run(flow_run_id))
+    async def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return await self._send(calls.cancel_run(flow_run_id))
 
     async def signal(
         self,

@@ -63,6 +63,14 @@ class LogLine(_Answer):
     message: str
 
 
+class RunEnding(_Answer):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None = None
+    error: TaskError | None = None
+
+
 class RunSummary(_Answer):
     """A run as lists show it."""
 
@@ -93,6 +101,8 @@ class Run(RunSummary):
     input: JsonValue = None
     output: JsonValue = None
     error: TaskError | None = None
+    ending: RunEnding | None = None
+    """Of a run in its ending, which is still running."""
     path: list[str] = []
     tasks: list[TaskRunResult] = []
     tasks_truncated: bool = False

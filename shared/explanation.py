@@ -47,7 +47,7 @@ class Ready:
     task_type: str
     queue: str
     ahead: int
-    """Ready branches of the queue that came before."""
+    """Ready branches of the queue that go before it."""
     queue_workers: int
     queue_slots: int
     able_workers: int
@@ -142,6 +142,21 @@ class AtJoin:
 
 
 @dataclass(frozen=True, slots=True)
+class InEnding:
+    """A run that undoes what it did, or runs its last task."""
+
+    status: RunStatus
+    """What it will be; likewise the next."""
+    outcome: Outcome | None
+    error_type: str | None
+    left: int
+    """Compensations that have not begun."""
+    failed: int
+    last: str | None
+    """The last task, where it has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
 class Over:
     """A run with its final status."""
 
@@ -167,7 +182,7 @@ class JoinNotRun:
 _OfBranch: TypeAlias = (
     Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
 )
-Fact: TypeAlias = _OfBranch | AtJoin | Over | JoinNotRun
+Fact: TypeAlias = _OfBranch | AtJoin | InEnding | Over | JoinNotRun
 
 
 def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fact
@@ -191,6 +206,8 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return held_back(fact)
         case AtJoin():
             return at_join(fact)
+        case InEnding():
+            return in_ending(fact)
         case Over():
             return over(fact)
         case JoinNotRun():
@@ -202,6 +219,8 @@ def summary(status: RunStatus, reasons: Sequence[Reason], more: int) -> str:
     """One sentence for the whole run."""
     if status is not RunStatus.RUNNING or (len(reasons) == 1 and not more):
         return reasons[0].message if reasons else f"The run is {status}."
+    if reasons and reasons[0].code == "in_ending":
+        return reasons[0].message
     total = len(reasons) + more
     moving = sum(reason.code == "running" for reason in reasons)
     return (
@@ -350,6 +369,29 @@ def at_join(fact: AtJoin) -> Reason:
         "needed": fact.needed,
     }
     return _reason("waits_at_join", fact.place, f"{message}.", data)
+
+
+def in_ending(fact: InEnding) -> Reason:
+    """Something is done before the run is over."""
+    message = f"The run is in its ending and will then be {fact.status}"
+    if fact.outcome is not None:
+        message += f" with {fact.outcome}"
+    if fact.error_type is not None:
+        message += f" with {fact.error_type}"
+    if fact.left:
+        message += f"; {_count(fact.left, 'more compensation')} to run"
+    if fact.last is not None:
+        message += f"; {fact.last} runs last"
+    if fact.failed:
+        message += f"; {_count(fact.failed, 'compensation')} failed"
+    data: dict[str, Plain] = {
+        "status": fact.status.value,
+        "outcome": None if fact.outcome is None else fact.outcome.value,
+        "left": fact.left,
+        "failed": fact.failed,
+        "last": fact.last,
+    }
+    return Reason("in_ending", None, None, f"{message}.", data)
 
 
 def over(fact: Over) -> Reason:

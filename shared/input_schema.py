@@ -52,7 +52,7 @@ def check_input(schema: JsonValue, given: JsonValue, most: int) -> list[Finding]
 
     found: list[Finding] = []
     try:
-        for error in _validator(orjson.dumps(schema)).iter_errors(given):
+        for error in schema_validator(orjson.dumps(schema)).iter_errors(given):
             place = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
             found.append(Finding(f"/input{place}", "bad_input", _plain(error)))
             if len(found) == most:
@@ -63,7 +63,8 @@ def check_input(schema: JsonValue, given: JsonValue, most: int) -> list[Finding]
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: bytes) -> "Draft202012Validator":
+def schema_validator(schema: bytes) -> "Draft202012Validator":
+    """A validator for a schema, given as JSON, that was found good."""
     from jsonschema import Draft202012Validator
     from jsonschema_specifications import REGISTRY
 

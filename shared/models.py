@@ -195,13 +195,6 @@ class Branch(_Table, table=True):
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_is_held"),
         Index("branch_by_run", "flow_run_id", "task"),
         Index(
-            "branch_ready",
-            "queue",
-            "ready_at",
-            sqlite_where=text("state = 'ready'"),
-            postgresql_where=text("state = 'ready'"),
-        ),
-        Index(
             "branch_held",
             "worker_id",
             sqlite_where=text("worker_id IS NOT NULL"),
@@ -266,6 +259,18 @@ class Branch(_Table, table=True):
     items_failed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
+# In the order in which a pool's workers claim; written as columns, so that a comparison with the
+# database can read it.
+Index(
+    "branch_ready",
+    Branch.__table__.c.queue,
+    Branch.__table__.c.priority.desc(),
+    Branch.__table__.c.ready_at,
+    sqlite_where=text("state = 'ready'"),
+    postgresql_where=text("state = 'ready'"),
+)
+
+
 class Join(_Table, table=True):
     """The books of one join of one run, kept from the run's first fork on."""
 
@@ -279,6 +284,22 @@ class Join(_Table, table=True):
     missed: int = 0
     fired: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """1 where it went on early and others can still come."""
+
+
+class Compensation(_Table, table=True):
+    """What a run in its ending has still to undo. Rows go when their turn has come."""
+
+    __tablename__ = "compensation"
+
+    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    position: int = Field(primary_key=True)
+    """The lowest is next."""
+    task: str
+    """The task that undoes."""
+    undoes: str = Field(sa_type=_id())
+    """The task run that it undoes."""
+    path: str
+    """What its branch is called meanwhile."""
 
 
 class TaskRun(_Table, table=True):
@@ -319,6 +340,10 @@ class TaskRun(_Table, table=True):
     worker_id: str | None = Field(default=None, sa_type=_id())
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    position: int | None = None
+    """Its place among the results of its run, where they may have to be undone in reverse: no
+    clock of a host tells that for sure. Of two of which one followed from the other, the later
+    one has the higher."""
 
 
 class SignalRow(_Table, table=True):

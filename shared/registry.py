@@ -24,6 +24,7 @@ from types import ModuleType
 from pydantic.errors import PydanticUserError
 
 from shared.errors import InvalidTask, NotFound
+from shared.params_schema import TaskTypes
 from shared.tasks import BaseTask, Json, check_task, task_of
 
 ENTRY_POINT_GROUP = "flow_manager.tasks"
@@ -103,6 +104,14 @@ class Registry:
             )
             for name, registered in sorted(self._registered.items())
         ]
+
+    def types(self) -> TaskTypes:
+        """The names of all task types, and the schemas of those that judge their params."""
+        described = self.describe()
+        return TaskTypes(
+            names=frozenset(kind.name for kind in described),
+            params_schemas={k.name: k.params_schema for k in described if k.params_schema},
+        )
 
     def add(self, task: type[BaseTask], source: str | None = None) -> None:
         """Register ``task`` under its name. The same class twice is not an error.

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidSettings
+from shared.pools import DEFAULT_QUEUE, EVERY_QUEUE, checked_queue
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 
@@ -77,8 +78,8 @@ class Settings(BaseSettings):
     """Branches that one worker runs at a time."""
     worker_threads: int = Field(default=32, ge=1, le=1_000)
     """Threads for tasks that are not async; such a task also takes a slot of the above."""
-    worker_queues: Annotated[tuple[str, ...], NoDecode] = ("default",)
-    """The pools whose branches a worker takes."""
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_QUEUE,)
+    """The queues whose branches a worker takes, separated by commas; ``*`` takes every one."""
     lease_seconds: float = Field(default=4.0, ge=0.5)
     """A worker that was silent for so long is lost. Four missed heartbeats."""
     heartbeat_seconds: float = Field(default=1.0, gt=0)
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
     """How often a worker looks for branches whose ring was lost, and the leader looks around."""
     grace_seconds: float = Field(default=20.0, ge=0)
     """What running tasks are given at SIGTERM; below docker's and Kubernetes' 30 s."""
+    max_blocked_seconds: float = Field(default=60, gt=0)
+    """A task that keeps the event loop from everybody else for longer ends its worker, and
+    counts as a loss. Long computations belong into synchronous tasks."""
     max_losses: int = Field(default=3, ge=1)
     """Workers that a task may cost before it fails as ``WorkerLost``."""
 
@@ -130,6 +134,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("worker_queues")
+    @classmethod
+    def _queues(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if not queues:
+            raise ValueError("a worker needs at least one queue")
+        for queue in queues:
+            if queue != EVERY_QUEUE:
+                checked_queue(queue)
+        return queues
 
     @field_validator("http_allowed_hosts")
     @classmethod

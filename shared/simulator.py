@@ -12,6 +12,7 @@ from shared.decider import JoinCount, Settlement, Verdict
 from shared.flow import Flow
 from shared.paths import head_path, merged_path
 from shared.status import Outcome, RunStatus
+from shared.undoing import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Simulation:
     """In the order in which they ended."""
     status: RunStatus
     outcome: Outcome | None
+    ending: tuple[str, ...] = ()
+    """The tasks that run before it is over: what undoes a success, the latest first, and the
+    last one. Of a list one stands for all its items."""
 
 
 @dataclass(slots=True)
@@ -84,14 +88,24 @@ class _Simulator:
         self._begin(_Branch(self._flow.definition.start_task, "main", tracked=False))
         while self._active:
             if self._has_failed or self._begun > self._flow.definition.max_task_runs:
-                return Simulation(tuple(self._visits), RunStatus.FAILED, None)
+                return self._concluded(Ending(RunStatus.FAILED))
             self._end_visit(self._active.pop(self._pick(len(self._active))))
         if self._has_failed:
-            return Simulation(tuple(self._visits), RunStatus.FAILED, None)
+            return self._concluded(Ending(RunStatus.FAILED))
         assert not any(self._waiting.values()), "a branch waits for ever"
         assert not any(any(count) for count in self._books.values()), "the books do not close"
         outcome = Outcome.FAILURE if self._failed else Outcome.SUCCESS
-        return Simulation(tuple(self._visits), RunStatus.COMPLETED, outcome)
+        return self._concluded(Ending(RunStatus.COMPLETED, outcome))
+
+    def _concluded(self, ending: Ending) -> Simulation:
+        undoing, undone = self._flow.undoing, list[str]()
+        if undoing is not None:
+            done = [v.task for v in reversed(self._visits) if v.outcome is Outcome.SUCCESS]
+            if ending.undoes:
+                undone = [undoing.compensations[t] for t in done if t in undoing.compensations]
+            if undoing.last is not None:
+                undone.append(undoing.last)
+        return Simulation(tuple(self._visits), ending.status, ending.outcome, tuple(undone))
 
     def _begin(self, branch: _Branch) -> None:
         self._begun += 1

@@ -19,7 +19,7 @@ from shared.queue import Ringer
 from shared.registry import load_registry
 from shared.settings import Settings
 from shared.store import workers
-from shared.store.freeing import Orphans, free_orphans
+from shared.store.freeing import Orphans, free_all, free_orphans
 from shared.store.workers import AdvertisedType, Registration, register_workers
 from shared.writer import Writer
 from worker.claiming import Claimer
@@ -118,10 +118,11 @@ class Engine:
         await asyncio.gather(*self._last_loops, return_exceptions=True)
         await self.runner.journal.close()
         await asyncio.to_thread(self._heart.stop)
-        await self._note("stopped")
+        # Before we leave: a claim that nobody waits for any more may still be on its way.
+        await asyncio.to_thread(self.writer.close)
+        self.ringer.ring(await self._note("stopped"))
         await self._subscriber.close()
         await self.ringer.close()
-        await asyncio.to_thread(self.writer.close)
         self.database.close()
         _log.info("worker_stopped", worker_id=self.worker_id)
 
@@ -164,17 +165,22 @@ class Engine:
             lease_now=self.clock.now(),
         )
 
-    async def _note(self, state: str) -> None:
-        def write() -> None:
+    async def _note(self, state: str) -> list[BranchId]:
+        """Tell the others; the branches that we still held when we stopped."""
+
+        def write() -> list[BranchId]:
             with self.database.write() as connection:
                 workers.leave(connection, self.worker_id, state)
-                if state == "stopped":
-                    workers.resign(connection, self.worker_id)
+                if state != "stopped":
+                    return []
+                workers.resign(connection, self.worker_id)
+                return free_all(connection, self.worker_id, self.clock.now())
 
         try:
-            await asyncio.to_thread(write)
+            return await asyncio.to_thread(write)
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
+            return []
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

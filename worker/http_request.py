@@ -68,7 +68,7 @@ class HttpRequestParams(BaseModel):
     """``http://`` or ``https://``, without user name and password."""
     method: Annotated[
         Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        BeforeValidator(_upper),
+        BeforeValidator(_upper, json_schema_input_type=str),
     ] = "GET"
     headers: dict[str, str] = Field(default_factory=dict, max_length=MAX_HEADERS)
     query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)

@@ -50,8 +50,10 @@ def judge(
         case "suspended":
             return Judgement("suspended", wake_at=result.wake_at, signal=result.signal)
         case "finish":
-            # An item of a list has only its own end to decide about.
-            return Judgement("success" if visit.parent_id is not None else "finish")
+            # An item of a list has only its own end to decide about, and a run in its ending
+            # ends by itself.
+            is_own = visit.parent_id is not None or visit.is_ending
+            return Judgement("success", ()) if is_own else Judgement("finish")
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
         case "failure" | "error" as kind:
@@ -61,6 +63,9 @@ def judge(
             if delay is not None:
                 return Judgement("retry", wake_at=datetime.now(UTC) + timedelta(seconds=delay))
             outcome = Outcome.FAILURE if kind == "failure" else Outcome.ERROR
+            if visit.is_ending:
+                # No condition is asked: whatever it came to, the ending goes on.
+                return Judgement(kind, ())
             return Judgement(kind, flow.decider.choose(visit.task, outcome, applies))
 
 

@@ -19,6 +19,7 @@ from shared.events import Publisher
 from shared.flow import Flow, FlowCache, prepare_flow
 from shared.ids import BranchId, WorkerId
 from shared.lease_clock import LeaseClock
+from shared.pools import DEFAULT_QUEUE
 from shared.queries.results import definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
@@ -39,6 +40,8 @@ _log = structlog.get_logger(__name__)
 
 _LARGE_FLOW = 1_000
 """Tasks from which on a definition weighs on every full collection."""
+_RELEASE_SECONDS = 5.0
+"""For branches that are stopped to be given back."""
 _RETRY_SECONDS = 0.2
 """Between two tries to record while the database is away."""
 
@@ -121,7 +124,7 @@ class Runner:
         for item in claimed:
             visit = item.visit
             # Nothing was before the first visit of a run; everything else must be looked up.
-            fresh = visit.previous_id is None and visit.joined_by is None
+            fresh = visit.previous_id is None and visit.joined_by is None and not visit.is_ending
             memory = Memory(is_complete=fresh)
             self._run(RunningBranch(visit, item.run, None, memory, is_suspect=suspects))
 
@@ -138,9 +141,10 @@ class Runner:
                 branch.task.cancel()
 
     def drop_runs(self, flow_run_ids: Collection[str]) -> None:
-        """Stop the branches of cancelled runs."""
+        """Stop the branches of cancelled runs; not what undoes what they did."""
         wanted = set(flow_run_ids)
-        self.drop([i for i, b in self._branches.items() if b.visit.flow_run_id in wanted])
+        stopped = [b.visit for b in self._branches.values() if b.visit.flow_run_id in wanted]
+        self.drop([visit.branch_id for visit in stopped if not visit.is_ending])
 
     def drop_all(self) -> None:
         """Stop everything: this worker was declared lost."""
@@ -149,16 +153,21 @@ class Runner:
     async def stop(self, grace_seconds: float) -> None:
         """Let running tasks end in their grace; give back what has not ended by then."""
         self._is_stopping = True
-        tasks = [branch.task for branch in self._branches.values() if branch.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_seconds)
-        tasks = [task for task in tasks if not task.done()]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_seconds
+        # Anew each time: what is being recorded now may begin further branches here.
+        while (tasks := self._tasks()) and loop.time() < until:
+            await asyncio.wait(tasks, timeout=until - loop.time())
         self._executor.stop_seconds = 1.0
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+        until = loop.time() + _RELEASE_SECONDS
+        while (tasks := self._tasks()) and loop.time() < until:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=until - loop.time())
         self._executor.close()
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [b.task for b in self._branches.values() if b.task is not None]
 
     def _run(self, branch: RunningBranch) -> None:
         name = f"branch {branch.visit.branch_id}"
@@ -206,11 +215,11 @@ class Runner:
         self._acquit(branch)
         if recorded.ended is not None:
             self._publisher.run_ended([visit.flow_run_id])
-            if recorded.stops_others:
-                # Its other branches, here and elsewhere, are no longer anybody's.
-                self._publisher.cancelled([visit.flow_run_id])
+        if recorded.stops_others:
+            # Its other branches, here and elsewhere, are no longer anybody's.
+            self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
-            self._ringer.ring(recorded.ready, chunks=self.peers)
+            self._ringer.ring(recorded.ready, chunks=self.peers, queues=recorded.queues)
         if judgement.targets is not None:
             branch.memory.add(visit.task, stored_result(result, visit))
         return self._spread(branch, flow, recorded.started)
@@ -221,7 +230,8 @@ class Runner:
         before = None
         for visit in started:
             here = self._branches.get(visit.branch_id)
-            if visit.joined_by is not None or visit.resumed:
+            begins_ending = visit.is_ending and here is not branch
+            if visit.joined_by is not None or visit.resumed or begins_ending:
                 memory = Memory(is_complete=False)
             elif visit.branch_id == branch.visit.branch_id:
                 memory = branch.memory
@@ -252,6 +262,7 @@ class Runner:
             kind=judgement.kind,
             targets=judgement.targets,
             task_types=self.task_types,
+            queues=self._settings.worker_queues,
             lease_now=self._clock.now(),
             data=result.data,
             error=result.error,
@@ -297,7 +308,10 @@ class Runner:
         release = Release(visit.branch_id, visit.claim, visit.task_run_id, self._clock.now())
         try:
             if await self._writer.call(release_branches, release):
-                self._ringer.ring([visit.branch_id])
+                queue = (
+                    DEFAULT_QUEUE if branch.flow is None else branch.flow.tasks[visit.task].queue
+                )
+                self._ringer.ring([visit.branch_id], queues={visit.branch_id: queue})
         except FlowManagerError as error:
             # It is freed when our lease has passed.
             _log.warning("release_failed", branch_id=visit.branch_id, error=str(error))

@@ -21,7 +21,14 @@ from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import EarlierResult, Json
 from worker.collecting import collect
-from worker.evaluation import applies_in, broken_off, list_items, render_params, scope_of
+from worker.evaluation import (
+    applies_in,
+    broken_off,
+    item_of,
+    list_items,
+    render_params,
+    scope_of,
+)
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
@@ -58,6 +65,8 @@ class Visits:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
         """
         began = time.monotonic()
+        if visit.is_ending:
+            await self._memories.look_back(memory, visit)
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
         result = await self._attempt(visit, run, flow, memory)
@@ -130,6 +139,7 @@ class Visits:
         if data.params is not None:
             secrets = {name: self._secret(name) for name in data.secrets}
             params = render_params(flow, visit, scope_of(run, visit, memory, secrets))
+        item, index = item_of(visit, memory)
         return Execution(
             task_type=visit.task_type,
             name=visit.task,
@@ -143,8 +153,8 @@ class Visits:
             branch=visit.path,
             attempt=visit.attempt,
             iteration=visit.iteration,
-            item=_load(visit.item),
-            index=None if visit.parent_id is None else visit.item_index,
+            item=item,
+            index=index,
             redact=redaction.text if redaction.secrets else None,
             signal=await self._memories.signal(visit) if visit.signal is not None else None,
             flow_run=await self._sub_flows.result(visit) if visit.item_count else None,

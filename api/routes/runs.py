@@ -26,7 +26,7 @@ from api.parameters import (
     wait_seconds,
 )
 from api.resources import resources_of
-from shared.errors import RunIsOver
+from shared.errors import Conflict, RunIsOver
 from shared.ids import FlowRunId
 from shared.queries import runs
 from shared.status import Outcome, RunStatus
@@ -94,21 +94,32 @@ async def list_task_runs(request: Request, cursor: Cursor = None, limit: Limit =
 
 @router.post("/flows/{flow_run_id}/cancel", response_model=None, **CANCEL)
 async def cancel_flow(request: Request) -> Response:
-    """Cancel a run that is not over: tasks that run are told, the others never start."""
+    """Cancel a run that is not over: tasks that run are told, the others never start.
+
+    What it has to undo runs before it is cancelled; until then it is in its ending.
+    """
     resources = resources_of(request)
     await refuse_content(request, resources.settings)
     flow_run_id = run_id(request)
-    result = await resources.writer.call(cancel_runs, Cancel(flow_run_id, datetime.now(UTC)))
-    if result == "unknown":
-        raise unknown_run()
-    if result == "over":
-        raise RunIsOver("The run had its final status before it could be cancelled.")
+    cancel = Cancel(flow_run_id, datetime.now(UTC), ready_at=resources.clock.now())
+    result = await resources.writer.call(cancel_runs, cancel)
+    match result:
+        case "unknown":
+            raise unknown_run()
+        case "over":
+            raise RunIsOver("The run had its final status before it could be cancelled.")
+        case "ending":
+            raise Conflict("The run is in its ending already, which nothing cuts short.")
     resources.publisher.cancelled([flow_run_id])
-    resources.publisher.run_ended([flow_run_id])
+    if result == "cancelling":
+        resources.ringer.ring([cancel.branch_id])
+    else:
+        resources.publisher.run_ended([flow_run_id])
     flow_id = await resources.reader.call(runs.flow_of_run, flow_run_id)
     if flow_id is None:
         raise unknown_run()
-    content = representations.accepted(flow_run_id, flow_id, RunStatus.CANCELLED)
+    status = RunStatus.RUNNING if result == "cancelling" else RunStatus.CANCELLED
+    content = representations.accepted(flow_run_id, flow_id, status)
     return json_answer(content, HTTPStatus.ACCEPTED, {"Location": f"/flows/{flow_run_id}"})
 
 

@@ -35,7 +35,7 @@ async def run_flow(request: Request) -> Response:
     if created.mismatch:
         raise IdempotencyMismatch("The run of this idempotency key was started with another body.")
     if created.branch_id is not None:
-        resources.ringer.ring([created.branch_id])
+        resources.ringer.ring([created.branch_id], queues={created.branch_id: new_run.start_queue})
     headers = {"Location": f"/flows/{created.flow_run_id}"}
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -14,11 +14,10 @@ from flow_manager.command.exits import ExitStatus
 from shared.errors import InvalidDefinition, InvalidDocument, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from pydantic import JsonValue
 
     from shared.errors import Finding
+    from shared.params_schema import TaskTypes
     from shared.validation import Validated
 
 
@@ -90,7 +89,7 @@ def describe(file: Path, body: bytes, finding: "Finding", pointer: str, severity
     return f"{where}: {severity}: {finding.message}{hint} [{finding.code}]"
 
 
-def _validated(document: "JsonValue", task_types: "Collection[str] | None") -> "Validated":
+def _validated(document: "JsonValue", types: "TaskTypes | None") -> "Validated":
     from shared.settings import load_settings
     from shared.submissions import split_submission
     from shared.validation import Limits, Validated, validate_definition
@@ -108,18 +107,22 @@ def _validated(document: "JsonValue", task_types: "Collection[str] | None") -> "
             error_count=len(error.findings),
         )
     return validate_definition(
-        submission.definition, prefix=submission.prefix, limits=limits, task_types=task_types
+        submission.definition,
+        prefix=submission.prefix,
+        limits=limits,
+        task_types=None if types is None else types.names,
+        params_schemas=None if types is None else types.params_schemas,
     )
 
 
-def _task_types(tasks: str | None) -> frozenset[str]:
+def _task_types(tasks: str | None) -> "TaskTypes":
     from shared.registry import load_registry
     from shared.settings import load_settings
 
     registry = load_registry(load_settings(task_modules=tasks).task_modules)
     for problem in registry.problems:
         print(f"warning: {problem.source} did not load: {problem.message}", file=sys.stderr)
-    return registry.names()
+    return registry.types()
 
 
 def _print_as_json(body: bytes, is_valid: bool, findings: "list[tuple[Finding, str]]") -> None:

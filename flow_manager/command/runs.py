@@ -154,9 +154,14 @@ def list_runs(
 
 def cancel(flow_run_id: str = ID, url: str = URL, api_key: str | None = API_KEY) -> None:
     """Cancel a run: running tasks are stopped, and those that wait never start."""
+    from shared.status import RunStatus
+
     with connect(url, api_key) as client:
-        client.cancel(flow_run_id)
-    print(f"Cancelled run {flow_run_id}.")
+        answer = client.cancel(flow_run_id)
+    if answer.status is RunStatus.RUNNING:
+        print(f"Run {flow_run_id} undoes what it did, and is cancelled then.")
+    else:
+        print(f"Cancelled run {flow_run_id}.")
 
 
 def signal(

@@ -1,5 +1,6 @@
 """The facts of why a run stands still, read in one transaction and bounded in number."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from shared.explanation import (
     ForRun,
     ForSignal,
     HeldBack,
+    InEnding,
     JoinNotRun,
     Over,
     Place,
@@ -36,9 +38,13 @@ from shared.explanation import (
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.paths import FINALLY_PATH
+from shared.pools import serves
+from shared.queries.endings import left_to_undo
 from shared.queries.rows import AnyRow
 from shared.queries.sub_flows import runs_of_visits
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+from shared.undoing import parse_ending
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -104,6 +110,7 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
             runs.c.outcome,
             runs.c.error,
             runs.c.finished_at,
+            runs.c.ending,
             runs.c.definition_hash,
             definitions.c.content,
         )
@@ -122,7 +129,26 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     ).scalar_one()
     told = _told(connection, flow_run_id)
     around = _around(connection, flow_run_id, at, flow, told)
-    return Standing(status, [_fact(row, around) for row in told], max(total - len(told), 0))
+    facts = [_fact(row, around) for row in told]
+    if run.ending is not None:
+        facts.insert(0, _in_ending(connection, flow_run_id, run, flow, told))
+    return Standing(status, facts, max(total - len(told), 0))
+
+
+def _in_ending(
+    connection: Connection, flow_run_id: FlowRunId, run: AnyRow, flow: Flow, told: Sequence[AnyRow]
+) -> InEnding:
+    ending = parse_ending(run.ending)
+    comes_to = ending.concluded()
+    has_begun_last = any(row.path == FINALLY_PATH for row in told)
+    return InEnding(
+        status=comes_to.status,
+        outcome=comes_to.outcome,
+        error_type=None if comes_to.error is None else str(comes_to.error["type"]),
+        left=left_to_undo(connection, flow_run_id),
+        failed=ending.failed,
+        last=None if has_begun_last or flow.undoing is None else flow.undoing.last,
+    )
 
 
 def _open(flow_run_id: FlowRunId) -> tuple[ColumnElement[bool], ...]:
@@ -149,6 +175,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
             branches.c.task_run_id,
             branches.c.worker_id,
             branches.c.losses,
+            branches.c.priority,
             branches.c.ready_at,
             branches.c.wake_at,
             branches.c.signal,
@@ -220,7 +247,7 @@ def _around(
 
 
 def _ahead(connection: Connection, told: Sequence[AnyRow]) -> dict[str, int]:
-    """How many ready branches of its queue came before each ready branch.
+    """How many ready branches of its queue are to be taken before each ready branch.
 
     One walk of a queue's index for each queue: a literal, because SQLite does not use a partial
     index for a parameter.
@@ -228,24 +255,22 @@ def _ahead(connection: Connection, told: Sequence[AnyRow]) -> dict[str, int]:
     found: dict[str, int] = {}
     waiting = [row for row in told if row.state == BranchState.READY]
     for queue in sorted({row.queue for row in waiting}):
-        mine = sorted((row.ready_at, str(row.id)) for row in waiting if row.queue == queue)
+        mine = sorted((_turn(row), str(row.id)) for row in waiting if row.queue == queue)
         rows = connection.execute(
-            select(branches.c.ready_at)
-            .where(
-                branches.c.state == literal_column("'ready'"),
-                branches.c.queue == queue,
-                branches.c.ready_at < mine[-1][0],
-            )
-            .order_by(branches.c.ready_at)
+            select(branches.c.priority, branches.c.ready_at)
+            .where(branches.c.state == literal_column("'ready'"), branches.c.queue == queue)
+            .order_by(branches.c.priority.desc(), branches.c.ready_at)
             .limit(_MAX_AHEAD)
-        ).scalars()
-        times = list(rows)
-        place = 0
-        for ready_at, branch in mine:
-            while place < len(times) and times[place] < ready_at:
-                place += 1
-            found[branch] = place
+        )
+        turns = [_turn(row) for row in rows]
+        for turn, branch in mine:
+            found[branch] = bisect_left(turns, turn)
     return found
+
+
+def _turn(row: AnyRow) -> tuple[int, float]:
+    """What decides who goes first: the priority, then who has waited longer."""
+    return -row.priority, row.ready_at
 
 
 def _fact(row: AnyRow, around: _Around) -> Fact:
@@ -273,7 +298,7 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
 
 
 def _ready(row: AnyRow, place: Place, around: _Around) -> Ready:
-    serving = [one for one in around.workers if row.queue in orjson.loads(one.queues)]
+    serving = [one for one in around.workers if serves(orjson.loads(one.queues), row.queue)]
     able = around.able.get(row.task_type, frozenset())
     return Ready(
         place=place,

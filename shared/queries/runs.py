@@ -81,6 +81,7 @@ _RUN = select(
     runs.c.input,
     runs.c.output,
     runs.c.parent_flow_run_id,
+    runs.c.ending,
     definitions.c.content.label("definition"),
 )
 _RUN = _RUN.join_from(
@@ -101,7 +102,9 @@ _LAST_LOG_LINES = (
     .limit(bindparam("limit"))
 )
 
-_STATUS = select(runs.c.status, runs.c.finished_at).where(runs.c.id == bindparam("run"))
+_STATUS = select(runs.c.status, runs.c.finished_at, runs.c.ending).where(
+    runs.c.id == bindparam("run")
+)
 
 _CHANGES = select(
     func.count(),

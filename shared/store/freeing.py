@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId
-from shared.models import Branch, TaskRun
+from shared.models import Branch, TaskRun, WorkerRow
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 
 branches = Branch.__table__
 task_runs = TaskRun.__table__
+workers = WorkerRow.__table__
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,30 @@ def rescue_branches(
     if rows:
         _free(connection, rows, Reason.WORKER_LOST, ready_at, lost=1)
     return [Rescued(row.id, row.flow_run_id, row.losses + 1) for row in rows]
+
+
+def free_stray(connection: Connection, ready_at: float) -> list[Rescued]:
+    """Free what is held by workers that have ended, and that nobody else would look for.
+
+    A claim may be committed after its worker was declared lost, or while it stopped and no
+    longer waited for the answer. Only what a lost worker held counts as a loss.
+    """
+    found = _STRAY.all(connection, {})
+    freed: list[Rescued] = []
+    for reason, lost in ((Reason.WORKER_STOPPED, 0), (Reason.WORKER_LOST, 1)):
+        rows = [row for row in found if (row.worker_state == "stopped") == (lost == 0)]
+        if rows:
+            _free(connection, rows, reason, ready_at, lost=lost)
+        freed += [Rescued(row.id, row.flow_run_id, row.losses + lost) for row in rows]
+    return freed
+
+
+def free_all(connection: Connection, worker_id: WorkerId, ready_at: float) -> list[BranchId]:
+    """Free what a worker holds that stops now; it counts as no loss."""
+    rows = _HELD_BY.all(connection, {"workers": [worker_id]})
+    if rows:
+        _free(connection, rows, Reason.WORKER_STOPPED, ready_at, lost=0)
+    return [BranchId(row.id) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +167,20 @@ _HELD_BY = Statement(
     .where(branches.c.worker_id.in_(bindparam("workers", expanding=True)))
     .order_by(branches.c.id)
     .with_for_update()
+)
+
+_STRAY = Statement(
+    select(*_HELD_COLUMNS, workers.c.state.label("worker_state"))
+    .select_from(branches)
+    .join(workers, workers.c.id == branches.c.worker_id, isouter=True)
+    .where(
+        branches.c.worker_id.is_not(None),
+        or_(workers.c.id.is_(None), workers.c.state.in_(["stopped", "lost"])),
+    )
+    # By the index of what is held. So they are not locked in the order of their ids: nobody is
+    # waited for, what is locked now is looked at again.
+    .order_by(branches.c.worker_id, branches.c.id)
+    .with_for_update(of=branches, skip_locked=True)
 )
 
 _FREE = Statement(

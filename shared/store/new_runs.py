@@ -27,6 +27,8 @@ class RunnableDefinition:
     tags_json: bytes
     start_task: str
     start_type: str
+    start_queue: str
+    start_priority: int
     input_schema: JsonValue
     timeout_seconds: float | None
 
@@ -59,6 +61,8 @@ def runnable(
         tags_json=orjson.dumps(definition.tags),
         start_task=definition.start_task,
         start_type=start.task_type,
+        start_queue=start.queue,
+        start_priority=start.priority,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
     )
@@ -78,6 +82,8 @@ def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
         tags_json=definition.tags_json,
         start_task=definition.start_task,
         start_type=definition.start_type,
+        start_queue=definition.start_queue,
+        start_priority=definition.start_priority,
         created_at=start.at,
         ready_at=start.lease_now,
         idempotency_key=start.idempotency_key,

@@ -1,18 +1,22 @@
 """Runs: create them, and end them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.ids import BranchId, FlowRunId, TaskRunId
+from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.parents import wake_parents
+from shared.store.undoing import Begun, Standing, read_standings
+from shared.undoing import Ending, Undoing
 
 runs = FlowRun.__table__
 branches = Branch.__table__
@@ -41,6 +45,8 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    start_queue: str = DEFAULT_QUEUE
+    start_priority: int = 0
     parent: "ParentVisit | None" = None
     """Of a sub-flow's run."""
 
@@ -159,7 +165,8 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "state": BranchState.READY.value,
         "task": item.start_task,
         "task_type": item.start_type,
-        "queue": "default",
+        "queue": item.start_queue,
+        "priority": item.start_priority,
         "iteration": 1,
         "attempt": 0,
         "tracked": False,
@@ -206,6 +213,7 @@ _INSERT_BRANCH = Statement(
         "task",
         "task_type",
         "queue",
+        "priority",
         "iteration",
         "attempt",
         "tracked",
@@ -215,7 +223,9 @@ _INSERT_BRANCH = Statement(
     ),
 )
 
-CancelResult = Literal["cancelled", "over", "unknown"]
+CancelResult = Literal["cancelled", "cancelling", "ending", "over", "unknown"]
+"""``cancelling``: it is, as soon as what it has done is undone; ``ending``: its ending had begun
+already, and nothing cuts that short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,33 +234,53 @@ class Cancel:
 
     flow_run_id: FlowRunId
     at: datetime
+    branch_id: BranchId = field(default_factory=lambda: BranchId(new_id()))
+    """The branch to ring for where it is ``cancelling``."""
+    ready_at: float = 0
+    """Lease time."""
 
 
 def cancel_runs(connection: Connection, items: Sequence[Cancel]) -> list[CancelResult]:
     """Cancel runs that are not over; a run that ends at the same moment has one winner."""
     ids = sorted({item.flow_run_id for item in items})
     known = lock_runs(connection, ids)
+    running = [row.id for row in known.values() if row.status == RunStatus.RUNNING]
+    standings = read_standings(connection, running) if running else {}
     results: dict[FlowRunId, CancelResult] = {}
     for item in items:
-        row = known.get(item.flow_run_id)
-        if row is None:
-            results[item.flow_run_id] = "unknown"
-        elif row.status != RunStatus.RUNNING:
-            results.setdefault(item.flow_run_id, "over")
-        elif item.flow_run_id not in results:
-            _end_run(connection, item.flow_run_id, RunStatus.CANCELLED, None, item.at)
-            stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
-            results[item.flow_run_id] = "cancelled"
+        if item.flow_run_id not in results:
+            standing = standings.get(item.flow_run_id)
+            if standing is not None:
+                results[item.flow_run_id] = _cancel(connection, item, standing)
+            else:
+                results[item.flow_run_id] = "over" if item.flow_run_id in known else "unknown"
     wake_parents(connection, [one for one, result in results.items() if result == "cancelled"])
     return [results[item.flow_run_id] for item in items]
 
 
+def _cancel(connection: Connection, item: Cancel, standing: Standing) -> CancelResult:
+    if standing.is_ending:
+        return "ending"
+    stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
+    begun, ending = Begun(item.ready_at, item.branch_id), Ending(RunStatus.CANCELLED)
+    is_final = begun.conclude(connection, item.flow_run_id, standing.undoing, ending, item.at)
+    return "cancelled" if is_final else "cancelling"
+
+
 def fail_run(
-    connection: Connection, flow_run_id: FlowRunId, error: bytes, reason: str, at: datetime
-) -> None:
-    """End a locked, running run as failed and stop its branches."""
-    _end_run(connection, flow_run_id, RunStatus.FAILED, error, at)
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    error: bytes,
+    reason: str,
+    at: datetime,
+    undoing: Undoing | None,
+    begun: Begun,
+) -> bool:
+    """Stop the branches of a locked, running run and let it end as failed; whether that is
+    final, and not the beginning of its ending."""
     stop_branches(connection, flow_run_id, reason, at)
+    ending = Ending(RunStatus.FAILED, error=orjson.loads(error))
+    return begun.conclude(connection, flow_run_id, undoing, ending, at)
 
 
 def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
@@ -274,20 +304,6 @@ _LOCK_RUNS = Statement(
     .order_by(runs.c.id)
     .with_for_update()
 )
-
-
-def _end_run(
-    connection: Connection,
-    flow_run_id: FlowRunId,
-    status: RunStatus,
-    error: bytes | None,
-    at: datetime,
-) -> None:
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == flow_run_id, runs.c.status == RunStatus.RUNNING)
-        .values(status=status, error=error, finished_at=at, active=0)
-    )
 
 
 def stop_branches(

@@ -9,7 +9,8 @@ all the steps of a moment:
 3. move each branch: on in place, into a fork, to a join, to its end, or to sleep;
 4. add up the changes of the joins, and decide those that nothing can reach any more
    (``shared.store.joins``);
-5. end the runs that have no branch left, and those that an error or a limit ended.
+5. end the runs that have no branch left, and those that an error or a limit ended; where
+   something is to be undone first, or to run last, begin that (``shared.store.undoing``).
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from shared.statements import Statement
 from shared.status import BranchState, Reason
 from shared.store.books import Books
 from shared.store.cancelling import cancel_at
+from shared.store.ending_steps import go_on
 from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
@@ -68,6 +70,8 @@ def _enter(books: Books, step: Step, move: Move | None) -> None:
         books.finish(step)
     elif step.ends_item:
         books.end(step)
+    elif step.is_ending:
+        go_on(books, step)
     elif move is None:
         books.fail(step)
     else:
@@ -85,7 +89,7 @@ def _cancel(connection: Connection, books: Books, steps: Sequence[Step]) -> None
 
 def _move(step: Step) -> Move | None:
     """What follows, by the decider; None where no rule is asked."""
-    if step.outcome is None or step.targets is None or step.ends_item:
+    if step.outcome is None or step.targets is None or step.ends_item or step.is_ending:
         return None
     decider = step.flow.decider
     return decider.move(step.task, step.outcome, step.targets, tracked=step.tracked)

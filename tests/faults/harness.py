@@ -24,6 +24,7 @@ from shared.ids import BranchId, FlowRunId, new_id
 from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings, load_settings
+from shared.store.definitions import NewVersion, put_versions
 from shared.store.runs import NewRun, create_runs
 from shared.tasks import Json
 from shared.writer import Writer
@@ -224,6 +225,17 @@ class Cluster:
             created_at=datetime.now(UTC),
             ready_at=self._clock.now(),
         )
+
+    async def store(self, definition: Json) -> None:
+        """Store a definition as the API does."""
+        content = orjson.dumps(definition)
+        version = NewVersion(
+            flow_id=definition["id"],
+            hash=hashlib.sha256(content).hexdigest(),
+            content=content,
+            created_at=datetime.now(UTC),
+        )
+        await self._writer.call(put_versions, version)
 
     async def submit_many(
         self, definition: Json, count: int, input_: Json = None

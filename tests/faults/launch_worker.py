@@ -46,7 +46,14 @@ def _no_fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
 
 def _read_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
     runs = FlowRun.__table__
-    numbers = (runs.c.id, runs.c.status, runs.c.active, runs.c.failed, runs.c.task_runs)
+    numbers = (
+        runs.c.id,
+        runs.c.status,
+        runs.c.active,
+        runs.c.failed,
+        runs.c.task_runs,
+        runs.c.parent_task_run_id,
+    )
     found = connection.execute(select(*numbers).where(runs.c.id.in_(ids)))
     return {row.id: row for row in found}
 

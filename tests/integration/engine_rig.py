@@ -56,6 +56,8 @@ class Rig:
                 tags_json=b"[]",
                 start_task=start,
                 start_type=flow.tasks[start].task_type,
+                start_queue=flow.tasks[start].queue,
+                start_priority=flow.tasks[start].priority,
                 created_at=now,
                 deadline=None if seconds is None else now + timedelta(seconds=seconds),
                 ready_at=self.engine.clock.now(),
@@ -69,17 +71,21 @@ class Rig:
         """Claim what the engine rings for at once, as if somebody listened at the doorbell."""
         handed_over: set[asyncio.Task[None]] = set()
 
-        def ring(branch_ids: Sequence[str], chunks: int = 1) -> None:
+        def ring(branch_ids: Sequence[str], chunks: int = 1, **_: object) -> None:
             handing = self.engine.claimer.hand_over([BranchId(one) for one in branch_ids])
             task = asyncio.get_running_loop().create_task(handing, name="hand over")
             handed_over.add(task)
             task.add_done_callback(handed_over.discard)
 
-        self.engine.ringer.ring = ring  # type: ignore[method-assign]  # of this engine only
+        self.engine.ringer.ring = ring  # type: ignore[method-assign, assignment]  # of this engine only
 
     async def cancel(self, run_id: FlowRunId) -> str:
         """Cancel a run as the API does."""
-        return await self.engine.writer.call(cancel_runs, Cancel(run_id, datetime.now(UTC)))
+        cancel = Cancel(run_id, datetime.now(UTC), ready_at=self.engine.clock.now())
+        result = await self.engine.writer.call(cancel_runs, cancel)
+        if result == "cancelling":
+            await self.engine.claimer.hand_over([cancel.branch_id])
+        return result
 
     def run(self, run_id: FlowRunId) -> Any:
         """The run's row."""

@@ -76,6 +76,17 @@ class Hangs(BaseTask):
         return {"success": True}
 
 
+class TakesLong(BaseTask):
+    """Takes longer than a worker of the tests has grace for."""
+
+    name = "takes_long"
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Take the time."""
+        await asyncio.sleep(1.0)
+        return {"success": True}
+
+
 class Naps(BaseTask):
     """Asks to be woken a little later."""
 

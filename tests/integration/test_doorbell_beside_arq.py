@@ -10,7 +10,8 @@ from arq.constants import in_progress_key_prefix
 from arq.cron import cron
 from arq.worker import Worker, async_check_health, func
 
-from shared.queue import bell_key, dump_job, load_job, open_pool, redis_settings
+from shared.bells import bell_key
+from shared.queue import dump_job, load_job, open_pool, redis_settings
 from tests.integration.doorbell_rig import (
     QUEUE,
     Runner,

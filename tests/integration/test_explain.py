@@ -106,3 +106,16 @@ async def test_a_join_that_was_missed_says_by_whom(rig: Rig) -> None:
     reason = _reasons(rig, run_id)["join_not_run"]
     assert reason.data["missed_by"] == [{"branch": "main/split:right", "task": "right"}]
     assert "over" in _reasons(rig, run_id)
+
+
+async def test_a_branch_tells_of_those_that_go_before_it_and_of_queues_that_nobody_takes(
+    rig: Rig,
+) -> None:
+    rig.engine.claimer.stop()
+    await rig.submit(_single(type="plain", priority=5))
+    await rig.submit(_single(type="plain", priority=-5))
+    run_id = await rig.submit(_single(type="plain"))
+    reason = await _told(rig, run_id, "waits_for_slot")
+    assert reason.data["ahead"] == 1
+    elsewhere = await rig.submit(_single(type="plain", queue="gpu"))
+    assert "no live worker serves queue gpu" in (await _told(rig, elsewhere, "no_worker")).message

@@ -20,9 +20,17 @@ from shared.queries import runs as run_queries
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
-from shared.store.freeing import Orphans, Release, free_orphans, release_branches, rescue_branches
+from shared.store.freeing import (
+    Orphans,
+    Release,
+    free_orphans,
+    free_stray,
+    release_branches,
+    rescue_branches,
+)
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
+from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
 from shared.store.workers import beat, held_branches
 from tests.integration.store_rig import (
@@ -87,10 +95,16 @@ def _orphans(filled: Filled) -> Orphans:
 OFTEN: Mapping[str, Work] = {
     "claim what was rung": lambda f, c: claim_branches(c, [_wish(f)]),
     "claim what is late": lambda f, c: claim_branches(c, [f.store.wish(limit=10)]),
+    "claim from every queue": lambda f, c: claim_branches(
+        c, [f.store.wish(queues=("*",), limit=10)]
+    ),
+    "claim what was rung in any queue": lambda f, c: claim_branches(c, [_wish(f, queues=("*",))]),
     "claim a suspect": lambda f, c: claim_branches(c, [f.store.wish(suspects=True)]),
     "record a fork": lambda f, c: record_steps(c, [f.store.step(FLOW, f.begun.visit)]),
     "release": lambda f, c: release_branches(c, [_release(f)]),
     "rescue": lambda f, c: rescue_branches(c, [f.store.worker], LEASE_NOW),
+    "free strays": lambda f, c: free_stray(c, LEASE_NOW),
+    "cancel what nobody waits for": lambda f, c: cancel_abandoned(c, NOW),
     "free orphans": lambda f, c: free_orphans(c, [_orphans(f)]),
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),
@@ -124,8 +138,11 @@ LISTS: Mapping[str, RunFilters] = {
 
 INDEXES = {
     "claim what is late": "branch_ready",
+    "claim from every queue": "branch_ready",
     "claim a suspect": "branch_ready",
     "rescue": "branch_held",
+    "free strays": "branch_held",
+    "cancel what nobody waits for": "flow_run_awaited",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
     "prune": "flow_run_by_finish",
@@ -161,8 +178,19 @@ def test_what_runs_often_finds_its_rows_by_an_index(filled: Filled) -> None:
 
 
 def test_a_rung_claim_does_not_walk_through_all_that_is_ready(filled: Filled) -> None:
-    statement, parameters = _sent(filled, OFTEN["claim what was rung"])[0]
-    assert "branch_ready" not in _plan(filled.store, statement, parameters)
+    for name in ("claim what was rung", "claim what was rung in any queue"):
+        statement, parameters = _sent(filled, OFTEN[name])[0]
+        assert "branch_ready" not in _plan(filled.store, statement, parameters), name
+
+
+def test_claims_are_in_the_order_of_the_index(filled: Filled) -> None:
+    for name in ("claim what is late", "claim from every queue"):
+        plans = _plans(filled.store, _sent(filled, OFTEN[name]))
+        ordered = [plan for query, plan in plans.items() if "ORDER BY branch.priority" in query]
+        assert ordered, plans
+        for plan in ordered:
+            assert "TEMP B-TREE" not in plan, f"{name}: {plan}"
+            assert "Sort" not in plan, f"{name}: {plan}"
 
 
 def _listing(filters: RunFilters, after: FlowRunId | None) -> Work:

@@ -282,7 +282,7 @@ def test_types_are_those_of_live_workers_and_the_newest_tells_about_them(
     _set_state(database, gone, "lost")
     with database.read() as connection:
         rows = workers.task_types(connection)
-        assert workers.task_type_names(connection) == {"a", "b"}
+        assert workers.advertised_types(connection).keys() == {"a", "b"}
     assert [(row.name, row.workers) for row in rows] == [("a", 1), ("b", 2)]
     assert rows[1].description == f"by {newest}"
 

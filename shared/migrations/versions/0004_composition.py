@@ -29,6 +29,15 @@ def upgrade() -> None:
     ):
         op.add_column("flow_run", column)
     op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    # In the order in which a pool's workers claim.
+    op.drop_index("branch_ready", "branch")
+    op.create_index(
+        "branch_ready",
+        "branch",
+        ["queue", sa.text("priority DESC"), "ready_at"],
+        sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
+    )
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
@@ -43,4 +52,18 @@ def upgrade() -> None:
         ["parent_task_run_id"],
         sqlite_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=sa.text("parent_task_run_id IS NOT NULL AND finished_at IS NULL"),
+    )
+    _endings()
+
+
+def _endings() -> None:
+    """What the runs in their ending have still to undo, and in which order."""
+    op.add_column("task_run", sa.Column("position", sa.Integer(), nullable=True))
+    op.create_table(
+        "compensation",
+        sa.Column("flow_run_id", _id(), primary_key=True, nullable=False),
+        sa.Column("position", sa.Integer(), primary_key=True, nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("undoes", _id(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
     )
