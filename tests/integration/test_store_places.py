@@ -203,6 +203,23 @@ def _tend(store: Store) -> Any:
     return report
 
 
+def test_a_place_that_was_left_at_a_task_before_is_given_back(store: Store) -> None:
+    first, second = _line(store)
+    _finished(store, rescue_branches, [store.worker], LEASE_NOW)
+    places = LimitPlace.__table__
+    with store.database.write() as connection:
+        # As if the branch had been led on past its steps.
+        connection.execute(
+            places.update()
+            .where(places.c.holder == first.visit.branch_id)
+            .values(task="before", concurrency=9)
+        )
+    taken, rung = _finished(store, take_places, [_wish(first, _claimed(store, first))])
+    # Who was in line already comes first.
+    assert (taken, rung) == (["parked"], [second.visit.branch_id])
+    assert _states(store) == [PlaceState.CALLED, PlaceState.WAITING]
+
+
 def test_the_transaction_that_cancels_a_run_calls_the_next(store: Store) -> None:
     first, second, third = _line(store, 3)
     assert _finished(store, cancel_runs, [Cancel(second.run, NOW)])[1] == []
