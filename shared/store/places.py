@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
-from shared.afterwards import at_the_end, ring_for
+from shared.afterwards import Ready, at_the_end, ring_for
 from shared.ids import BranchId
 from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import Bounds, LimitKey
@@ -176,7 +176,7 @@ def keep_asleep(connection: Connection, holders: Sequence[str]) -> None:
     )
 
 
-def settle(connection: Connection, items: Sequence[Freed]) -> list[BranchId]:
+def settle(connection: Connection, items: Sequence[Freed]) -> Ready:
     """Give places back and call who comes next; the branches to ring for."""
     holders = sorted(freed for kind, freed in items if kind == "holder")
     run_ids = sorted(freed for kind, freed in items if kind == "run")
@@ -185,7 +185,7 @@ def settle(connection: Connection, items: Sequence[Freed]) -> list[BranchId]:
         freed |= {row.limiter_id for row in _GIVE_BACK.all(connection, {"ids": holders})}
     if run_ids:
         freed |= {row.limiter_id for row in _GIVE_BACK_RUNS.all(connection, {"ids": run_ids})}
-    return call_next(lock_ledgers(connection, freed).values()) if freed else []
+    return call_next(lock_ledgers(connection, freed).values()) if freed else {}
 
 
 _LOCK = Statement(

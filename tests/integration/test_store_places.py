@@ -79,7 +79,7 @@ def _finished(store: Store, work: Callable[..., T], *arguments: Any) -> tuple[T,
     """What a function gives in a transaction that ends as the writer's do; who is rung for."""
     with store.database.write() as connection:
         result = work(connection, *arguments)
-        return result, finish(connection)
+        return result, list(finish(connection))
 
 
 def _take(store: Store, *begun: Begun, **bounds: Any) -> list[Taken]:
@@ -228,6 +228,14 @@ def test_the_transaction_that_cancels_a_run_calls_the_next(store: Store) -> None
     assert rung == [third.visit.branch_id]
 
 
+def test_who_is_called_is_rung_for_in_its_queue(store: Store) -> None:
+    first, second = _line(store)
+    store.set(Branch, second.visit.branch_id, queue="gpu")
+    with store.database.write() as connection:
+        record_steps(connection, [store.step(ONE, first.visit)])
+        assert finish(connection) == {second.visit.branch_id: "gpu"}
+
+
 def test_a_visit_that_is_given_up_gives_its_place_back(store: Store) -> None:
     first, second = _line(store)
     values = {"state": BranchState.READY, "worker_id": None, "losses": MAX_LOSSES}
@@ -247,7 +255,7 @@ def test_who_is_being_stopped_is_passed_over(store: Store) -> None:
         cancel_runs(stopping, [Cancel(second.run, NOW)])
         rung = _finished(store, record_steps, [store.step(ONE, first.visit)])[1]
         assert rung == [third.visit.branch_id]
-        assert finish(stopping) == []
+        assert finish(stopping) == {}
     assert _states(store) == [PlaceState.CALLED]
 
 
