@@ -15,6 +15,40 @@ def _id() -> sa.types.TypeEngine[str]:
     return sa.String(length=36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 
 
+def upgrade() -> None:
+    """Go forward."""
+    for column in (
+        sa.Column("parent_flow_run_id", _id(), nullable=True),
+        sa.Column("parent_task_run_id", _id(), nullable=True),
+        sa.Column("depth", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("rerun_of", _id(), nullable=True),
+        sa.Column("rerun", JsonText(), nullable=True),
+        sa.Column("ending", JsonText(), nullable=True),
+        sa.Column("concurrency_key", sa.String(), nullable=True),
+        sa.Column("schedule_id", sa.String(), nullable=True),
+    ):
+        op.add_column("flow_run", column)
+    op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    # In the order in which a pool's workers claim.
+    op.drop_index("branch_ready", "branch")
+    op.create_index(
+        "branch_ready",
+        "branch",
+        ["queue", sa.text("priority DESC"), "ready_at"],
+        sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
+    )
+    _create_outbox()
+    op.create_index(
+        "flow_run_of_task_run",
+        "flow_run",
+        ["parent_task_run_id"],
+        unique=True,
+        sqlite_where=sa.text("parent_task_run_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_task_run_id IS NOT NULL"),
+    )
+
+
 def _create_outbox() -> None:
     """What is told to others about the ends of runs."""
     op.add_column(
@@ -60,37 +94,3 @@ def _create_outbox() -> None:
         postgresql_where=pending,
     )
     op.create_index("webhook_delivery_by_state", "webhook_delivery", ["state", "id"])
-
-
-def upgrade() -> None:
-    """Go forward."""
-    for column in (
-        sa.Column("parent_flow_run_id", _id(), nullable=True),
-        sa.Column("parent_task_run_id", _id(), nullable=True),
-        sa.Column("depth", sa.Integer(), nullable=False, server_default="0"),
-        sa.Column("rerun_of", _id(), nullable=True),
-        sa.Column("rerun", JsonText(), nullable=True),
-        sa.Column("ending", JsonText(), nullable=True),
-        sa.Column("concurrency_key", sa.String(), nullable=True),
-        sa.Column("schedule_id", sa.String(), nullable=True),
-    ):
-        op.add_column("flow_run", column)
-    op.add_column("branch", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
-    # In the order in which a pool's workers claim.
-    op.drop_index("branch_ready", "branch")
-    op.create_index(
-        "branch_ready",
-        "branch",
-        ["queue", sa.text("priority DESC"), "ready_at"],
-        sqlite_where=sa.text("state = 'ready'"),
-        postgresql_where=sa.text("state = 'ready'"),
-    )
-    _create_outbox()
-    op.create_index(
-        "flow_run_of_task_run",
-        "flow_run",
-        ["parent_task_run_id"],
-        unique=True,
-        sqlite_where=sa.text("parent_task_run_id IS NOT NULL"),
-        postgresql_where=sa.text("parent_task_run_id IS NOT NULL"),
-    )
