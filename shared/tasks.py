@@ -31,7 +31,7 @@ from pydantic.errors import PydanticUserError
 from shared.errors import InvalidTask
 
 Json: TypeAlias = Any
-"""JSON as tasks give and get it; only ``worker.results`` knows whether it really is."""
+"""JSON as tasks give and get it; only ``shared.task_results`` knows whether it really is."""
 
 LOGGER_NAME = "flow_manager.tasks"
 """Under it are the loggers that tasks are given, one a task type."""
