@@ -23,6 +23,7 @@ from api.routes import (
     pages,
     runs,
     signals,
+    simulating,
     submitting,
     validation,
     workers,
@@ -41,6 +42,7 @@ _NO_TELEMETRY: TelemetryConfig = {
 GUARDED_ROUTERS = (
     submitting.router,
     validation.router,
+    simulating.router,
     definitions.router,
     runs.router,
     explain.router,

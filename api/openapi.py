@@ -48,6 +48,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     """The document of the calls of ``app``."""
     # Late: the models take 10 MB, and most processes are never asked for this document.
     from api.shapes import SHAPES
+    from api.simulation_shapes import SIMULATION_SHAPES
 
     document = get_openapi(
         title="Flow Manager",
@@ -58,7 +59,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(shape, "validation") for shape in SHAPES], ref_template=_REFERENCE
+        [(shape, "validation") for shape in (*SHAPES, *SIMULATION_SHAPES)], ref_template=_REFERENCE
     )
     schemas = dict(definitions["$defs"])
     schemas["SubmitAnswer"] = {

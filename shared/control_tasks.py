@@ -3,7 +3,8 @@
 They do what they do by what they return, so a simulation runs them as they are.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from functools import cache
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -59,9 +60,9 @@ class Sleep(BaseTask):
     async def run(self, context: TaskContext) -> TaskOutput:
         """Ask to be woken, unless the time has come already."""
         params: SleepParams = context.params
-        now = datetime.now(UTC)
-        until = params.until or now + timedelta(seconds=params.seconds)
-        return Suspend(until=until) if until > now else TaskResult(success=True)
+        if params.until is not None and params.until > context.clock():
+            return Suspend(until=params.until)
+        return Suspend(seconds=params.seconds) if params.seconds else TaskResult(success=True)
 
     async def resume(self, context: TaskContext) -> TaskOutput:
         """The time has come."""
@@ -191,3 +192,10 @@ CONTROL_TASKS: dict[str, type[BaseTask]] = {
     task.name: task for task in (Noop, Sleep, WaitForSignal, Transform, FinishRun, Cancel, Fail)
 }
 """All of them, by their names."""
+
+
+@cache
+def control_schemas() -> Mapping[str, JsonValue]:
+    """The JSON Schemas of those that judge their params, by their names."""
+    judging = {name: task.Params for name, task in CONTROL_TASKS.items() if task.Params is not None}
+    return {name: params.model_json_schema() for name, params in judging.items()}

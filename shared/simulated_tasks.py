@@ -26,7 +26,12 @@ MAX_RESULT_BYTES = 1_000_000
 
 
 def rehearse(
-    flow: Flow, start: Start, scripts: Mapping[str, Script], *, timeout_seconds: float
+    flow: Flow,
+    start: Start,
+    scripts: Mapping[str, Script],
+    *,
+    timeout_seconds: float,
+    max_result_bytes: int = MAX_RESULT_BYTES,
 ) -> SimulatedRun:
     """Simulate a run whose tasks come to what ``scripts`` say.
 
@@ -44,19 +49,21 @@ def rehearse(
     try:
         attempt = next(steps)
         while True:
-            attempt = steps.send(told.answer(attempt) or answer_unasked(attempt))
+            answer = told.answer(attempt) or answer_unasked(attempt, max_result_bytes)
+            attempt = steps.send(answer)
     except StopIteration as end:
         run: SimulatedRun = end.value
         return run
 
 
-def answer_unasked(attempt: Attempt) -> Answer:
+def answer_unasked(attempt: Attempt, max_bytes: int = MAX_RESULT_BYTES) -> Answer:
     """What an attempt comes to of whose task nothing was said."""
     task = CONTROL_TASKS.get(attempt.task_type)
     if task is None:
         return replace(SUCCESS, is_assumed=True)
     try:
-        return read_answer(_at_once(task, context_of(task, attempt), attempt), attempt)
+        returned = _at_once(task, context_of(task, attempt), attempt)
+        return read_answer(returned, attempt, max_bytes)
     except Exception as error:  # noqa: BLE001  # the border of one attempt
         return answer_raised(error)
 
@@ -99,6 +106,7 @@ def context_of(task: type[BaseTask], attempt: Attempt) -> TaskContext:
         iteration=attempt.iteration,
         idempotency_key=key if attempt.index is None else f"{key}:{attempt.index}",
         signal=None if signal is None else Signal(signal.name, signal.data),
+        clock=lambda: attempt.at,
     )
 
 

@@ -13,6 +13,7 @@ from flow_manager.command import (
     installation,
     processes,
     runs,
+    simulate,
     stored,
 )
 
@@ -54,6 +55,7 @@ _with_settings("api", application)(processes.api)
 _with_settings("worker", application)(processes.worker)
 application.command("run")(runs.run)
 application.command("validate")(definitions.validate)
+application.command("simulate")(simulate.simulate)
 application.command("runs")(runs.list_runs)
 application.command("show")(runs.show)
 application.command("explain")(explain.explain)

@@ -10,7 +10,7 @@ give the same run.
 
 import heapq
 from collections.abc import Generator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import orjson
@@ -39,6 +39,9 @@ from shared.simulation.values import (
 from shared.simulation.visits import Visit
 from shared.status import Outcome, Reason, RunStatus, TaskRunStatus
 from shared.times import iso_time
+
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)
+"""The end of what can be written as a date."""
 
 RUN_ID = "00000000-0000-7000-8000-000000000000"
 """What ``run.id`` is in a simulation."""
@@ -77,6 +80,7 @@ class _Run:
         """The open visits of branches, by the branch's number."""
         self._agenda: list[_Event] = []
         self._put = 0
+        self._latest = (_LAST - start.at).total_seconds()
         self._now = 0.0
         self._begun = 0
         """Task runs, those included that are about to begin."""
@@ -121,6 +125,8 @@ class _Run:
         is_wake: bool = False,
         signal: SentSignal | None = None,
     ) -> None:
+        if at > self._latest:
+            raise LimitExceeded("the clock of the simulation passes the year 9999")
         self._put += 1
         heapq.heappush(self._agenda, _Event(at, self._put, visit, answer, is_wake, signal))
 
@@ -194,6 +200,7 @@ class _Run:
             previous=memory.previous,
             tasks=memory.results,
             at=self._start.at + timedelta(seconds=self._now),
+            timeout_seconds=task.timeout,
             is_resumed=event.is_wake,
             signal=event.signal,
         )

@@ -56,6 +56,7 @@ class Attempt:
     """Earlier results by name; those that expressions name, or all where they are asked for."""
     at: datetime
     """By the clock of the simulation."""
+    timeout_seconds: float | None = None
     is_resumed: bool = False
     """Whether it was suspended and is woken now."""
     signal: SentSignal | None = None
