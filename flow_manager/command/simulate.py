@@ -79,7 +79,8 @@ def _request(file: Path, given: dict[str, str | None], settings: "Settings") -> 
         for finding in error.findings:
             option = finding.pointer.split("/")[1:2]
             if option and given.get(option[0]) is not None:
-                print(f"--{option[0]} {finding.pointer}: error: {finding.message}")
+                hint = f" ({finding.suggestion})" if finding.suggestion else ""
+                print(f"--{option[0]} {finding.pointer}: error: {finding.message}{hint}")
                 continue
             pointer = finding.pointer if is_wrapped else finding.pointer.removeprefix("/flow")
             print(describe(file, body, finding, pointer, "error"))

@@ -45,6 +45,28 @@ class _Any(BaseTask):
         """Never called."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An answer that has to be waited for, on an event loop."""
+
+    returned: Awaitable[Any]
+    attempt: Attempt
+    is_outcome: bool
+
+    async def wait(self) -> Answer:
+        """The answer."""
+        try:
+            come_to = await self.returned
+        except Exception as error:  # noqa: BLE001  # the border of one attempt
+            return _raised(error)
+        return _answered(come_to, self.attempt, is_outcome=self.is_outcome)
+
+    def close(self) -> None:
+        """Never mind."""
+        if inspect.iscoroutine(self.returned):
+            self.returned.close()
+
+
 class Answers:
     """Answers the attempts of one run."""
 
@@ -56,7 +78,7 @@ class Answers:
         """By the names of tasks, or of their types."""
         self._told: Counter[tuple[str, int | None]] = Counter()
 
-    def __call__(self, attempt: Attempt) -> "Answer | Awaitable[Answer]":
+    def __call__(self, attempt: Attempt) -> "Answer | Pending":
         """What an attempt comes to; to be awaited where the code that says it is ``async``."""
         task = self._tasks.get(attempt.task) or self._tasks.get(attempt.task_type)
         if attempt.task in self._outcomes:
@@ -80,7 +102,7 @@ class Answers:
 
     def _told_by(
         self, outcome: Outcome, task: type[BaseTask], attempt: Attempt
-    ) -> "Answer | Awaitable[Answer]":
+    ) -> "Answer | Pending":
         if callable(outcome) and not _is_exception(outcome):
             return _called(outcome, task, attempt, is_outcome=True)
         return _answered(outcome, attempt, is_outcome=True)
@@ -97,8 +119,16 @@ def check_outcomes(outcomes: Mapping[str, Outcome], tasks: Sequence[str]) -> Non
             nearest = nearest_names(name, tasks)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise InvalidInput(f"outcomes: the flow has no task {name!r}{hint}")
-        if isinstance(outcome, list) and not outcome:
-            raise InvalidInput(f"outcomes: the list of {name!r} is empty")
+        for one in outcome.outcomes if isinstance(outcome, Items) else (outcome,):
+            _check(name, one)
+
+
+def _check(name: str, outcome: Outcome) -> None:
+    if isinstance(outcome, list) and not outcome:
+        raise InvalidInput(f"outcomes: the list of {name!r} is empty")
+    for one in outcome if isinstance(outcome, list) else (outcome,):
+        if not (callable(one) or _is_exception(one) or _is_result(one)):
+            raise InvalidInput(f"outcomes: {name!r}: {_no_outcome(one)}")
 
 
 def read_tasks(
@@ -130,7 +160,7 @@ def _called(
     attempt: Attempt,
     *,
     is_outcome: bool,
-) -> "Answer | Awaitable[Answer]":
+) -> "Answer | Pending":
     """Call what says what an attempt comes to."""
 
     try:
@@ -138,16 +168,8 @@ def _called(
     except Exception as error:  # noqa: BLE001  # the border of one attempt
         return _raised(error)
     if inspect.isawaitable(returned):
-        return _awaited(returned, attempt, is_outcome=is_outcome)
+        return Pending(returned, attempt, is_outcome)
     return _answered(returned, attempt, is_outcome=is_outcome)
-
-
-async def _awaited(returned: Awaitable[Any], attempt: Attempt, *, is_outcome: bool) -> Answer:
-    try:
-        come_to = await returned
-    except Exception as error:  # noqa: BLE001  # the border of one attempt
-        return _raised(error)
-    return _answered(come_to, attempt, is_outcome=is_outcome)
 
 
 def _answered(returned: Any, attempt: Attempt, *, is_outcome: bool) -> Answer:
@@ -162,13 +184,22 @@ def _returned(outcome: Outcome) -> Any:
     """An outcome as a task would return it, or raise it."""
     if _is_exception(outcome):
         raise outcome
-    if outcome is None or isinstance(outcome, bool | _RESULTS):
-        return outcome
-    if isinstance(outcome, dict) and "success" in outcome and outcome.keys() <= {"success", "data"}:
-        return outcome
-    if isinstance(outcome, dict | BaseModel):
-        return TaskResult(success=True, data=outcome)
-    raise InvalidInput(
+    if not _is_result(outcome):
+        raise InvalidInput(_no_outcome(outcome))
+    is_plain = isinstance(outcome, BaseModel) or (
+        isinstance(outcome, dict)
+        and not ("success" in outcome and outcome.keys() <= {"success", "data"})
+    )
+    return TaskResult(success=True, data=outcome) if is_plain else outcome
+
+
+def _is_result(outcome: Outcome) -> bool:
+    """Whether it is what a task returns, or its data."""
+    return outcome is None or isinstance(outcome, (bool, dict, BaseModel, *_RESULTS))
+
+
+def _no_outcome(outcome: Outcome) -> str:
+    return (
         f"{type(outcome).__name__} is no outcome: give True, False, a dict, a TaskResult, an "
         "exception, a function, or a list of them"
     )

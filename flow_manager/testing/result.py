@@ -183,6 +183,11 @@ class FlowRun:
         """The signals that it waits for and that the test did not send."""
         return [one.waits_for for one in self._run.task_runs if one.waits_for is not None]
 
+    @property
+    def attempts(self) -> tuple[SimulatedTaskRun, ...]:
+        """Every attempt at every visit and item, in the order in which they began."""
+        return self._run.task_runs
+
     def visits_of(self, name: str) -> list[TaskRun]:
         """All visits of a task, in their order."""
         return [visit for visit in self.visits if visit.name == name]

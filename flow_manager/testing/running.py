@@ -1,15 +1,14 @@
 """Drives a simulated run by what a test says, from plain tests and from ``async`` ones."""
 
 import asyncio
-import inspect
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from flow_manager.testing.outcomes import Answers, Outcome, check_outcomes, read_tasks
+from flow_manager.testing.outcomes import Answers, Outcome, Pending, check_outcomes, read_tasks
 from flow_manager.testing.result import FlowRun
 from shared.control_tasks import control_schemas
 from shared.errors import InvalidDefinition, InvalidInput, LimitExceeded
@@ -67,9 +66,8 @@ def run_flow(
         while True:
             _check(until, timeout_seconds)
             answer = answers(attempt)
-            if inspect.isawaitable(answer):
-                if runner is None:
-                    runner = _open_runner(answer)
+            if isinstance(answer, Pending):
+                runner = runner or _open_runner(answer)
                 answer = runner.run(_bounded(answer, attempt.timeout_seconds, until))
             attempt = steps.send(answer)
     except StopIteration as end:
@@ -98,7 +96,7 @@ async def run_flow_async(
         while True:
             _check(until, timeout_seconds)
             answer = answers(attempt)
-            if inspect.isawaitable(answer):
+            if isinstance(answer, Pending):
                 answer = await _bounded(answer, attempt.timeout_seconds, until)
             attempt = steps.send(answer)
     except StopIteration as end:
@@ -152,24 +150,21 @@ def _check(until: float, timeout_seconds: float) -> None:
         raise LimitExceeded(f"the run takes longer than {timeout_seconds:g} s")
 
 
-def _open_runner(answer: Awaitable[Answer]) -> asyncio.Runner:
+def _open_runner(answer: Pending) -> asyncio.Runner:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.Runner()
-    if inspect.iscoroutine(answer):
-        answer.close()
+    answer.close()
     raise RuntimeError("inside an event loop, await run_flow_async(...)")
 
 
-async def _bounded(
-    answer: Awaitable[Answer], timeout_seconds: float | None, until: float
-) -> Answer:
+async def _bounded(answer: Pending, timeout_seconds: float | None, until: float) -> Answer:
     """The answer, or a timeout of the task where it takes longer than the task may."""
     left = until - time.monotonic()
     try:
         async with asyncio.timeout(left if timeout_seconds is None else min(left, timeout_seconds)):
-            return await answer
+            return await answer.wait()
     except TimeoutError:
         if timeout_seconds is None or timeout_seconds > left:
             raise LimitExceeded("the run takes too long: a task waits for something") from None

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from api import openapi, shapes
+from api import openapi, shapes, simulation_shapes
 from api.main import create_app
 from shared.database import create_database
 from shared.definition import FlowDefinition
@@ -177,12 +177,17 @@ def test_examples_follow_the_shapes_they_show(settings: Settings) -> None:
             ]
             for content in answers:
                 name = content["schema"]["$ref"].rpartition("/")[2]
-                shape = getattr(shapes, {"SubmitAnswer": "Run"}.get(name, name))
+                home = simulation_shapes if hasattr(simulation_shapes, name) else shapes
+                shape = getattr(home, {"SubmitAnswer": "Run"}.get(name, name))
                 shape.model_validate_json(orjson.dumps(content["example"]))
                 shown += 1
             for content in bodies:
                 if "examples" not in content:
                     # Any JSON will do, as for a signal.
+                    continue
+                if "simulation" in content["examples"]:
+                    example = content["examples"]["simulation"]["value"]
+                    simulation_shapes.SimulatedFlow.model_validate_json(orjson.dumps(example))
                     continue
                 bare, wrapped = content["examples"]["bare"], content["examples"]["wrapped"]
                 FlowDefinition.model_validate_json(orjson.dumps(bare["value"]))
