@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     """Attempts at tasks, those at the items of lists included, of one simulated run."""
     simulation_max_bytes: int = Field(default=10_000_000, ge=1_000)
     """The params and data of one simulated run, all of which are in its answer."""
-    simulation_timeout_seconds: float = Field(default=2.0, gt=0)
+    simulation_timeout_seconds: float = Field(default=5.0, gt=0)
     """What one may take on the service; 10,000 attempts take one second."""
 
     # Workers

@@ -39,8 +39,9 @@ class SimulationRequest:
         Raises:
             LimitExceeded: it goes further, or takes longer, than the settings allow.
         """
-        most = settings.simulation_max_attempts
-        bounds = Bounds(most, most, settings.simulation_max_bytes)
+        bounds = Bounds(
+            settings.simulation_max_attempts, settings.max_items, settings.simulation_max_bytes
+        )
         start = Start(input=self.input, at=at, signals=self.signals, bounds=bounds)
         seconds = settings.simulation_timeout_seconds
         return rehearse(

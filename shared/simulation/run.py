@@ -8,29 +8,27 @@ What runs at the same moment goes on in the order in which it began, so the same
 give the same run.
 """
 
-import heapq
 from collections.abc import Generator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import orjson
 
 from shared.collecting import collect_items
 from shared.definition import allowed_failures
-from shared.durations import format_duration
-from shared.errors import ExpressionError, LimitExceeded
-from shared.evaluation import applies_in, list_items, render_output, render_params, told
+from shared.errors import ExpressionError
+from shared.evaluation import applies_in, list_items, render_output, render_params
 from shared.expressions import Scope
 from shared.expressions.budget import Json
 from shared.flow import Flow
 from shared.judging import delay_before_next
 from shared.routing import Applies
+from shared.simulation.agenda import Agenda, Event
+from shared.simulation.answers import broken_off, outcome_of, result_of, timed_out
 from shared.simulation.branches import Branches, Change
 from shared.simulation.recall import Memory, Recall
+from shared.simulation.spending import Spending
 from shared.simulation.values import (
     Answer,
     Attempt,
-    Result,
     SentSignal,
     SimulatedRun,
     SimulatedTaskRun,
@@ -39,9 +37,6 @@ from shared.simulation.values import (
 from shared.simulation.visits import Visit
 from shared.status import Outcome, Reason, RunStatus, TaskRunStatus
 from shared.times import iso_time
-
-_LAST = datetime(9999, 12, 31, tzinfo=UTC)
-"""The end of what can be written as a date."""
 
 RUN_ID = "00000000-0000-7000-8000-000000000000"
 """What ``run.id`` is in a simulation."""
@@ -58,18 +53,6 @@ def simulate_run(flow: Flow, start: Start) -> Steps:
     return _Run(flow, start).steps()
 
 
-class _Event(NamedTuple):
-    """Something on the agenda. Compared by its time, then by when it was put there."""
-
-    at: float
-    number: int
-    visit: Visit
-    answer: Answer | None = None
-    """What an attempt has come to by then; None where one begins."""
-    is_wake: bool = False
-    signal: SentSignal | None = None
-
-
 class _Run:
     def __init__(self, flow: Flow, start: Start) -> None:
         self._flow = flow
@@ -78,14 +61,10 @@ class _Run:
         self._branches: Branches[Memory] = Branches(flow, self._recall.join)
         self._visits: dict[int, Visit] = {}
         """The open visits of branches, by the branch's number."""
-        self._agenda: list[_Event] = []
-        self._put = 0
-        self._latest = (_LAST - start.at).total_seconds()
-        self._now = 0.0
+        self._agenda = Agenda(start.at)
+        self._spent = Spending(start.bounds)
         self._begun = 0
         """Task runs, those included that are about to begin."""
-        self._attempts = 0
-        self._bytes = 0
         self._task_runs: list[SimulatedTaskRun] = []
         self._assumed: dict[str, None] = {}
         self._status = RunStatus.RUNNING
@@ -99,47 +78,30 @@ class _Run:
         """Go through the run."""
         deadline = self._flow.definition.timeout
         self._follow(self._branches.start(Memory()))
-        while self._status is RunStatus.RUNNING and self._agenda:
-            event = heapq.heappop(self._agenda)
-            if event.visit.is_over:
-                continue
-            if deadline is not None and event.at > deadline:
+        while self._status is RunStatus.RUNNING:
+            event = self._agenda.next(deadline)
+            if event is None:
                 break
-            self._now = event.at
             if event.answer is not None:
                 self._receive(event.visit, event.answer)
             else:
                 yield from self._attempt(event)
         if self._status is RunStatus.RUNNING and deadline is not None:
-            self._now = deadline
+            self._agenda.now = deadline
             message = "the run was not over within its timeout"
             self._fail(None, "RunTimeout", message, Reason.RUN_TIMED_OUT)
         return self._told()
-
-    def _schedule(
-        self,
-        at: float,
-        visit: Visit,
-        answer: Answer | None = None,
-        *,
-        is_wake: bool = False,
-        signal: SentSignal | None = None,
-    ) -> None:
-        if at > self._latest:
-            raise LimitExceeded("the clock of the simulation passes the year 9999")
-        self._put += 1
-        heapq.heappush(self._agenda, _Event(at, self._put, visit, answer, is_wake, signal))
 
     def _follow(self, change: Change[Memory]) -> None:
         for branch, reason in change.stopped:
             # One that has only just been begun has no visit yet.
             visit = self._visits.pop(branch.number, None)
             if visit is not None:
-                visit.stop(reason, self._now)
+                visit.stop(reason, self._agenda.now)
         for branch in change.begun:
             visit = self._visits[branch.number] = Visit(branch, branch.path)
             self._begun += 1
-            self._schedule(self._now, visit)
+            self._agenda.put(visit)
 
     def _told(self) -> SimulatedRun:
         return SimulatedRun(
@@ -150,35 +112,36 @@ class _Run:
             content=self._output,
             error=self._error,
             task_runs=tuple(self._task_runs),
-            seconds=self._now,
+            seconds=self._agenda.now,
             assumed=tuple(self._assumed),
         )
 
     # One attempt.
 
-    def _attempt(self, event: _Event) -> Generator[Attempt, Answer, None]:
+    def _attempt(self, event: Event) -> Generator[Attempt, Answer, None]:
         visit = event.visit
         task = self._flow.tasks[visit.task]
-        self._spend_attempt()
+        self._start.check()
+        self._spent.attempt()
         if not event.is_wake:
-            visit.open(task.task_type, self._now, self._task_runs)
+            visit.open(task.task_type, self._agenda.now, self._task_runs)
         if task.for_each is not None and visit.parent is None:
             self._begin_items(visit)
             return
         try:
             asked = self._asked(event)
         except ExpressionError as error:
-            self._receive(visit, _broken_off(error))
+            self._receive(visit, broken_off(error))
             return
         answer = yield asked
-        self._spend_bytes(answer.content)
+        self._spent.content(answer.content)
         if answer.is_assumed:
             self._assumed[visit.task] = None
         if task.timeout is not None and answer.seconds > task.timeout:
-            answer = _timed_out(task.timeout)
-        self._schedule(self._now + answer.seconds, visit, answer)
+            answer = timed_out(task.timeout)
+        self._agenda.put(visit, answer, delay=answer.seconds)
 
-    def _asked(self, event: _Event) -> Attempt:
+    def _asked(self, event: Event) -> Attempt:
         visit = event.visit
         memory, task = visit.branch.carried, self._flow.tasks[visit.task]
         params: Json = task.params
@@ -186,7 +149,7 @@ class _Run:
             params = render_params(self._flow, visit.task, self._scope(visit, memory))
         visit.task_run.params = params
         if params:
-            self._spend_bytes(orjson.dumps(params))
+            self._spent.content(orjson.dumps(params))
         return Attempt(
             task=visit.task,
             task_type=task.task_type,
@@ -199,7 +162,7 @@ class _Run:
             input=self._start.input,
             previous=memory.previous,
             tasks=memory.results,
-            at=self._start.at + timedelta(seconds=self._now),
+            at=self._agenda.time,
             timeout_seconds=task.timeout,
             is_resumed=event.is_wake,
             signal=event.signal,
@@ -225,23 +188,8 @@ class _Run:
                 "started_at": iso_time(self._start.at),
             },
             secrets=secrets,
-            now=self._start.at + timedelta(seconds=self._now),
+            now=self._agenda.time,
         )
-
-    def _spend_attempt(self) -> None:
-        self._start.check()
-        self._attempts += 1
-        most = self._start.bounds.max_attempts
-        if self._attempts > most:
-            raise LimitExceeded(f"the simulation has more than {most} attempts at tasks")
-
-    def _spend_bytes(self, content: bytes | None) -> None:
-        self._bytes += 0 if content is None else len(content)
-        most = self._start.bounds.max_bytes
-        if self._bytes > most:
-            raise LimitExceeded(
-                f"the params and data of the simulation have more than {most} bytes together"
-            )
 
     # What it comes to.
 
@@ -257,7 +205,7 @@ class _Run:
                     kind,
                     answer.reason,
                     failed_attempts=visit.failed_attempts + 1,
-                    elapsed_seconds=self._now - visit.began_seconds,
+                    elapsed_seconds=self._agenda.now - visit.began_seconds,
                     # The longest of the delays that may be drawn.
                     draw=1.0,
                 )
@@ -273,18 +221,18 @@ class _Run:
         if answer.signal is not None:
             if answer.signal in self._start.signals:
                 sent = SentSignal(answer.signal, self._start.signals[answer.signal])
-                self._schedule(self._now, visit, is_wake=True, signal=sent)
+                self._agenda.put(visit, is_wake=True, signal=sent)
                 return
             visit.task_run.waits_for = answer.signal
         if answer.wake_at is not None:
-            seconds = (answer.wake_at - self._start.at).total_seconds()
-            self._schedule(max(seconds, self._now), visit, is_wake=True)
+            delay = self._agenda.seconds_at(answer.wake_at) - self._agenda.now
+            self._agenda.put(visit, delay=delay, is_wake=True)
 
     def _try_again(self, visit: Visit, answer: Answer, delay: float) -> None:
-        visit.close(answer, self._now)
+        visit.close(answer, self._agenda.now)
         visit.failed_attempts += 1
         self._begun += 1
-        self._schedule(self._now + delay, visit)
+        self._agenda.put(visit, delay=delay)
         self._close_run(visit)
 
     def _end(self, visit: Visit, answer: Answer) -> None:
@@ -298,17 +246,17 @@ class _Run:
         task, memory, decider = visit.task, visit.branch.carried, self._flow.decider
         applies: Applies | None = None
         if decider.asks(task):
-            known = self._recall.after(memory, task, _result(visit, answer))
+            known = self._recall.after(memory, task, result_of(answer, visit.branch.iteration))
             applies = applies_in(self._flow, task, self._scope(visit, known))
         try:
-            targets = decider.choose(task, _outcome(answer), applies)
+            targets = decider.choose(task, outcome_of(answer), applies)
         except ExpressionError as error:
-            answer = _broken_off(error, answer)
+            answer = broken_off(error, answer)
             # Where that leads must not depend on what cannot be evaluated.
             targets = decider.choose(task, Outcome.ERROR, lambda _: False)
-        visit.close(answer, self._now)
+        visit.close(answer, self._agenda.now)
         del self._visits[visit.branch.number]
-        result = self._recall.last[task] = _result(visit, answer)
+        result = self._recall.last[task] = result_of(answer, visit.branch.iteration)
         if targets is None:
             raised = answer.error or {}
             self._fail(
@@ -317,7 +265,7 @@ class _Run:
             return
         known = self._recall.after(memory, task, result)
         cancels = [name for name in answer.cancels if name in self._flow.tasks]
-        self._follow(self._branches.move(visit.branch, _outcome(answer), targets, known, cancels))
+        self._follow(self._branches.move(visit.branch, outcome_of(answer), targets, known, cancels))
         self._close_run(visit)
 
     # Lists.
@@ -327,29 +275,31 @@ class _Run:
             scope = self._scope(visit, visit.branch.carried)
             items = list_items(self._flow, visit.task, scope, self._start.bounds.max_items)
         except ExpressionError as error:
-            self._move(visit, _broken_off(error))
+            self._move(visit, broken_off(error))
             return
         if not items:
             self._move(visit, Answer("success", b"[]"))
             return
         visit.task_run.status = TaskRunStatus.WAITING
+        self._spent.announce(len(items))
         at_once = self._flow.tasks[visit.task].concurrency or len(items)
         self._begun += len(items)
         for item in visit.split(items, at_once):
-            self._schedule(self._now, item)
+            self._agenda.put(item)
         self._close_run(visit)
 
     def _end_item(self, item: Visit, parent: Visit, answer: Answer) -> None:
-        item.close(answer, self._now)
-        is_success = answer.kind in ("success", "finish")
+        item.close(answer, self._agenda.now)
         task = self._flow.tasks[parent.task]
-        parent.end_item(item, answer, is_success=is_success)
+        parent.end_item(item, answer)
         total = len(parent.items)
         if parent.items_failed > allowed_failures(task.tolerate, total):
-            parent.stop_items(f"{Reason.SIBLING_FAILED}:{parent.task}[{item.index}]", self._now)
+            parent.stop_items(
+                f"{Reason.SIBLING_FAILED}:{parent.task}[{item.index}]", self._agenda.now
+            )
         elif parent.items_left:
             if parent.held_back:
-                self._schedule(self._now, parent.held_back.popleft())
+                self._agenda.put(parent.held_back.popleft())
             return
         found = collect_items(
             parent.collected(),
@@ -357,7 +307,7 @@ class _Run:
             failed=parent.items_failed,
             tolerate=task.tolerate,
         )
-        self._spend_bytes(found.data)
+        self._spent.content(found.data)
         error = None if found.error is None else orjson.loads(found.error)
         self._move(parent, Answer(found.kind, found.data, error, found.reason))
 
@@ -378,8 +328,8 @@ class _Run:
             self._complete(visit)
 
     def _finish(self, visit: Visit, answer: Answer) -> None:
-        visit.close(answer, self._now)
-        self._recall.last[visit.task] = _result(visit, answer)
+        visit.close(answer, self._agenda.now)
+        self._recall.last[visit.task] = result_of(answer, visit.branch.iteration)
         self._stop_all(f"{Reason.RUN_FINISHED}:{visit.task}")
         self._complete(visit)
 
@@ -392,7 +342,7 @@ class _Run:
             except ExpressionError as error:
                 self._fail(None, "ExpressionError", error.message, Reason.EXPRESSION_FAILED)
                 return
-            self._spend_bytes(output)
+            self._spent.content(output)
         self._output = output
         self._status = RunStatus.COMPLETED
         self._outcome = Outcome.FAILURE if self._branches.failed else Outcome.SUCCESS
@@ -411,31 +361,4 @@ class _Run:
 
     def _stop_all(self, reason: str) -> None:
         for visit in self._visits.values():
-            visit.stop(reason, self._now)
-
-
-def _result(visit: Visit, answer: Answer) -> Result:
-    is_success = answer.kind in ("success", "finish")
-    success = None if answer.error is not None else is_success
-    return Result(success, answer.content, answer.error, visit.branch.iteration)
-
-
-def _outcome(answer: Answer) -> Outcome:
-    match answer.kind:
-        case "failure":
-            return Outcome.FAILURE
-        case "error":
-            return Outcome.ERROR
-        case _:
-            return Outcome.SUCCESS
-
-
-def _broken_off(error: ExpressionError, before: Answer | None = None) -> Answer:
-    content = None if before is None else before.content
-    return Answer("error", content, told(error), Reason.EXPRESSION_FAILED)
-
-
-def _timed_out(seconds: float) -> Answer:
-    message = f"the attempt ran longer than its timeout of {format_duration(seconds)}"
-    error = {"type": "TaskTimeout", "message": message, "traceback": None}
-    return Answer("error", None, error, Reason.TIMED_OUT, seconds=seconds)
+            visit.stop(reason, self._agenda.now)

@@ -89,7 +89,7 @@ class Bounds:
     """How far a simulation goes."""
 
     max_attempts: int = 10_000
-    max_items: int = 10_000
+    max_items: int = 100_000
     """Of one ``for_each``."""
     max_bytes: int = 50_000_000
     """Of all params and data together, as JSON."""

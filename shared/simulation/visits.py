@@ -8,6 +8,7 @@ import orjson
 
 from shared.expressions.budget import Json
 from shared.paths import item_path
+from shared.simulation.answers import is_success
 from shared.simulation.branches import Branch
 from shared.simulation.recall import Memory
 from shared.simulation.values import Answer, SimulatedTaskRun, load
@@ -80,8 +81,7 @@ class Visit:
     def close(self, answer: Answer, at: float) -> None:
         """End the attempt that runs."""
         run = self.task_run
-        is_success = answer.kind in ("success", "finish")
-        run.status = TaskRunStatus.SUCCESS if is_success else TaskRunStatus.FAILED
+        run.status = TaskRunStatus.SUCCESS if is_success(answer) else TaskRunStatus.FAILED
         run.reason, run.content, run.error = answer.reason, answer.content, answer.error
         run.finished_seconds, run.waits_for = at, None
 
@@ -108,11 +108,11 @@ class Visit:
             else:
                 self.held_back.append(visit)
 
-    def end_item(self, item: "Visit", answer: Answer, *, is_success: bool) -> None:
+    def end_item(self, item: "Visit", answer: Answer) -> None:
         """Count an item that has ended."""
         item.is_over = True
         self.items_left -= 1
-        self.items_failed += not is_success
+        self.items_failed += not is_success(answer)
         error = None if answer.error is None else orjson.dumps(answer.error)
         self._ended.append(EndedItem(item.index or 0, answer.content, error))
 
