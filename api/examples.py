@@ -65,6 +65,7 @@ ACCEPTED: _Object = {
     "status": "running",
     "links": _LINKS,
 }
+RERUN: _Object = {"from": "failed", "definition": "same"}
 CANCELLED: _Object = ACCEPTED | {"status": "cancelled"}
 _STANDING = "Branch main/split:scan waits for attempt 2 of 3 of scan, in 4 s."
 EXPLANATION: _Object = {
@@ -126,11 +127,13 @@ _SUMMARY: _Object = {
         "type": "ConnectionRefusedError",
         "message": "the source does not answer",
     },
+    "rerun_of": None,
     "links": _LINKS,
 }
 RUN: _Object = _SUMMARY | {
     "input": {"day": "2026-01-02"},
     "output": None,
+    "ending": None,
     "error": {"task": "fetch_data"} | _TASK_RUN["error"],
     "path": ["fetch_data"],
     "tasks": [_TASK_RUN],
@@ -222,6 +225,24 @@ STATS: _Object = {
     "workers": {"live": 2, "stopping": 0},
     "throughput": {"window_seconds": 60.0, "finished": 600, "finished_per_second": 10.0},
     "duration_ms": {"p50": 7.1, "p95": 11.9, "p99": 19.4},
+}
+WEBHOOKS: _Object = {
+    "webhooks": [
+        {
+            "webhook_id": "01980f2e-9c00-7000-8000-2c4d6e8f0a1b",
+            "type": "flow_manager.run.failed",
+            "flow_run_id": "01980f2e-8a00-7000-8000-3f1b5d7a9c24",
+            "host": "hooks.example.com",
+            "state": "dead",
+            "attempts": 1,
+            "status_code": 404,
+            "error": "the receiver answered 404",
+            "created_at": "2026-01-02T03:04:06Z",
+            "next_at": None,
+            "ended_at": "2026-01-02T03:04:06.200000Z",
+        }
+    ],
+    "next_cursor": None,
 }
 READY: _Object = {"status": "ready", "checks": {"database": "ok", "redis": "ok"}}
 

@@ -21,11 +21,13 @@ from api.routes import (
     explain,
     health,
     pages,
+    rerunning,
     runs,
     signals,
     simulating,
     submitting,
     validation,
+    webhooks,
     workers,
 )
 from shared.errors import FlowManagerError
@@ -45,9 +47,11 @@ GUARDED_ROUTERS = (
     simulating.router,
     definitions.router,
     runs.router,
+    rerunning.router,
     explain.router,
     signals.router,
     workers.router,
+    webhooks.router,
 )
 """What only who may shall call: whatever guards them is a dependency of the router, so that no
 rule about paths has to know them."""

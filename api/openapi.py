@@ -23,6 +23,7 @@ _TAGS = [
     {"name": "runs", "description": "Start runs, look at them, cancel them."},
     {"name": "definitions", "description": "Judge flow definitions, and store them."},
     {"name": "workers", "description": "Workers, task types and figures."},
+    {"name": "webhooks", "description": "Who is told how runs end."},
     {"name": "health", "description": "For whatever watches over the service."},
 ]
 

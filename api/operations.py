@@ -34,7 +34,7 @@ _TITLES = {
     400: "The body is not JSON, or JSON that is refused: with line and column.",
     404: "There is no such run.",
     408: "The body did not come in time.",
-    409: "The run's state forbids it.",
+    409: "The state of the run, or of the other runs of its flow, forbids it.",
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "Something does not fit; every place is named.",
@@ -147,7 +147,7 @@ SUBMIT = _operation(
         ),
         202: _answer("The run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
     },
-    _BODY_PROBLEMS,
+    tuple(sorted((*_BODY_PROBLEMS, 409))),
     requestBody=_body(wrapped="SubmittedFlow", bare="FlowDefinition", stored="SubmittedId"),
     parameters=[
         _WAIT,
@@ -192,9 +192,41 @@ EXPLAIN = _operation(
 CANCEL = _operation(
     "runs",
     "Cancel a run",
-    {202: _answer("It is cancelled.", "AcceptedRun", examples.CANCELLED, _LOCATION)},
+    {
+        202: _answer(
+            "It is cancelled or, where it has something to undo, `running` until that is done.",
+            "AcceptedRun",
+            examples.CANCELLED,
+            _LOCATION,
+        )
+    },
     (400, 404, 408, 409, 413, 415, 422, 503),
     parameters=[_RUN_ID],
+)
+RERUN = _operation(
+    "runs",
+    "Run a run again",
+    {
+        200: _answer(
+            "The idempotency key gave this run before.",
+            "AcceptedRun",
+            examples.ACCEPTED,
+            _LOCATION | {"Idempotent-Replayed": "`true`"},
+        ),
+        202: _answer("A new run was accepted.", "AcceptedRun", examples.ACCEPTED, _LOCATION),
+    },
+    (400, 404, 408, 409, 413, 415, 422, 503),
+    requestBody={
+        "description": "From where on, with which input, by which definition.",
+        "required": False,
+        "content": {
+            "application/json": {"schema": _shape("Rerun"), "example": examples.RERUN},
+        },
+    },
+    parameters=[
+        _RUN_ID,
+        _header("Idempotency-Key", "The same key and body give the same run again.", "again-17"),
+    ],
 )
 SEND_SIGNAL = _operation(
     "runs",
@@ -297,6 +329,12 @@ STATS = _operation(
     "Counts, queue depth, throughput and latencies",
     {200: _answer("The figures.", "Stats", examples.STATS)},
     (503,),
+)
+LIST_WEBHOOKS = _operation(
+    "webhooks",
+    "List deliveries of webhooks",
+    {200: _answer("A page of deliveries, the newest first.", "WebhookPage", examples.WEBHOOKS)},
+    (422, 503),
 )
 LIVE = _operation(
     "health",

@@ -22,6 +22,7 @@ from api.refusals import (
     UnsupportedBody,
 )
 from shared.errors import (
+    ConcurrencyReached,
     Conflict,
     Finding,
     FlowManagerError,
@@ -87,6 +88,9 @@ _KINDS: dict[type[FlowManagerError], Kind] = {
     ),
     NotFound: Kind(HTTPStatus.NOT_FOUND, "not-found", "There is nothing at this address"),
     RunIsOver: Kind(HTTPStatus.CONFLICT, "run-is-over", "The run is over"),
+    ConcurrencyReached: Kind(
+        HTTPStatus.CONFLICT, "concurrency-reached", "As many runs of the flow go on as may"
+    ),
     Conflict: Kind(HTTPStatus.CONFLICT, "conflict", "The present state forbids it"),
     Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not available at the moment", _RETRY_AFTER
@@ -105,7 +109,7 @@ def problem_response(
     findings: Sequence[Finding] = (),
     *,
     headers: Mapping[str, str] | None = None,
-    extra: Mapping[str, int] | None = None,
+    extra: Mapping[str, int | str] | None = None,
 ) -> Response:
     """The answer for a problem. ``extra`` are further members of it."""
     return Response(
@@ -130,6 +134,8 @@ async def on_error(_request: Request, error: Exception) -> Response:
             finding = Finding(error.pointer, "invalid_json", error.message)
             known = {name: value for name, value in place.items() if value is not None}
             return problem_response(kind, error.message, [finding], extra=known)
+        case ConcurrencyReached():
+            return problem_response(kind, str(error), extra={"flow_run_id": error.flow_run_id})
         case Unavailable():
             # What the driver says about hosts and files is for our log, not for the caller.
             return problem_response(kind, "The database does not answer at the moment.")
@@ -175,7 +181,7 @@ def _count(error: RefusedDefinition) -> str:
 
 
 def _document(
-    kind: Kind, detail: str, findings: Sequence[Finding], extra: Mapping[str, int]
+    kind: Kind, detail: str, findings: Sequence[Finding], extra: Mapping[str, int | str]
 ) -> bytes:
     """As many findings as fit, at least one of them."""
     listed = [_finding(finding) for finding in findings[:MAX_FINDINGS]]

@@ -38,6 +38,21 @@ class Reader:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
+    async def call_in_snapshot(
+        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for a query of several statements that have to agree with each other.
+
+        Raises:
+            DatabaseUnavailable: where it cannot be asked.
+        """
+
+        def ask() -> T:
+            with self._database.snapshot() as connection:
+                return query(connection, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
     def close(self) -> None:
         """Let the threads end, without waiting for a query that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -18,6 +18,7 @@ from shared.queries.rows import AnyRow
 from shared.queries.runs import Page, StoredRun
 from shared.queries.workers import Stats
 from shared.status import RunStatus, TaskRunStatus
+from shared.undoing import parse_ending
 
 _OPTIONS = orjson.OPT_UTC_Z
 
@@ -70,8 +71,10 @@ def run(stored: StoredRun) -> bytes:
     document = _run_head(row)
     document |= {
         "input": _raw(row.input),
-        "output": _raw(row.output),
+        # Of a run in its ending it is known already, and may yet come to nothing.
+        "output": None if row.finished_at is None else _raw(row.output),
         "error": _raw(row.error),
+        "ending": None if row.ending is None else _ending(row.ending),
         # Visits: no further attempts at one, and no items of a list.
         "path": [
             task.task for task in stored.tasks if task.attempt == 1 and task.item_index == NO_INDEX
@@ -263,7 +266,14 @@ def _run_head(row: AnyRow) -> Document:
         "started_at": row.started_at,
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at or row.created_at, row.finished_at),
+        "rerun_of": row.rerun_of,
     }
+
+
+def _ending(stored: bytes) -> Document:
+    """What a run will have come to when its ending is over."""
+    ending = parse_ending(stored).concluded()
+    return {"status": ending.status, "outcome": ending.outcome, "error": ending.error}
 
 
 def _raw(stored: bytes | None) -> orjson.Fragment | None:

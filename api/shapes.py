@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import FlowDefinition
+from shared.models_webhooks import DeliveryState
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
@@ -32,6 +33,19 @@ class SubmittedId(_Shape):
     version: Annotated[int, Field(ge=1)] | None = None
     """The newest where it is not given."""
     input: JsonValue = None
+
+
+class Rerun(_Shape):
+    """What a new run is to keep of one that is over, and what it has otherwise."""
+
+    from_: Annotated[str, Field(alias="from", min_length=1)] = "failed"
+    """`start`: nothing is kept. `failed`: everything but what ended badly, and what comes after
+    it. A task: everything but its visits, and what comes after them."""
+    input: JsonValue = None
+    """Of the new run; left out, that of the old one."""
+    definition: Literal["same", "latest"] | FlowDefinition = "same"
+    """The definition of the old run, the newest that is stored for its flow, or a corrected one.
+    Tasks whose `type`, `params` or `for_each` it changes are run again."""
 
 
 class Links(_Shape):
@@ -115,7 +129,17 @@ class RunSummary(_Shape):
     started_at: datetime | None
     finished_at: datetime | None
     duration_ms: float | None
+    rerun_of: str | None
+    """The run that it runs again."""
     links: Links
+
+
+class RunEnding(_Shape):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None
+    error: RunError | None
 
 
 class Run(RunSummary):
@@ -123,6 +147,8 @@ class Run(RunSummary):
 
     input: JsonValue
     output: JsonValue
+    ending: RunEnding | None
+    """Of a run in its ending, which is still `running`: what it will come to."""
     path: list[str]
     """The way the run took: a task's name for each visit, without further attempts at one and
     without the items of lists."""
@@ -279,6 +305,34 @@ class Stats(_Shape):
     duration_ms: Percentiles | None
 
 
+class Webhook(_Shape):
+    """An event for one receiver."""
+
+    webhook_id: str
+    """The event's id, the same for all its receivers."""
+    type: str
+    flow_run_id: str
+    host: str
+    """Of the receiver; its URL, which may hold a token, is not stored."""
+    state: DeliveryState
+    attempts: int
+    status_code: int | None
+    """What the receiver answered last."""
+    error: str | None
+    """Why the last attempt failed."""
+    created_at: datetime
+    next_at: datetime | None
+    """When it is due, while it is pending."""
+    ended_at: datetime | None
+
+
+class WebhookPage(_Shape):
+    """Some deliveries, the newest first."""
+
+    webhooks: list[Webhook]
+    next_cursor: str | None
+
+
 class Alive(_Shape):
     """The process answers."""
 
@@ -368,11 +422,14 @@ class Problem(_Shape):
     line: int | None = None
     """Of a body that is not JSON."""
     column: int | None = None
+    flow_run_id: str | None = None
+    """Of a run that is refused because of the concurrency of its flow: the oldest that runs."""
 
 
 SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedFlow,
     SubmittedId,
+    Rerun,
     FlowDefinition,
     StoredVersion,
     StoredDefinition,
@@ -387,6 +444,7 @@ SHAPES: tuple[type[BaseModel], ...] = (
     TaskTypeList,
     WorkerList,
     Stats,
+    WebhookPage,
     Alive,
     Ready,
     Problem,

@@ -6,6 +6,7 @@ that a definition is judged once for as long as the task types stay the same.
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,13 +20,14 @@ from api.stored import StoredView
 from api.sub_flows import SubFlowView
 from api.worker_view import WorkerView
 from shared.documents import parse_document
-from shared.errors import Finding, InvalidDefinition
+from shared.errors import ExpressionError, Finding, InvalidDefinition
 from shared.findings import MAX_FINDINGS
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
+from shared.limits import RunLimit
 from shared.params_schema import TaskTypes
 from shared.settings import Settings
-from shared.store.new_runs import RunnableDefinition, Start, new_run, runnable
+from shared.store.new_runs import RunnableDefinition, Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun
 from shared.sub_flows import SubFlowReference, sub_flow_references
 from shared.submissions import (
@@ -66,6 +68,8 @@ class PreparedRun:
     """The definition as the caller named it: by its hash, or by the id it is stored under."""
     prefix: str = ""
     """The pointer of the definition in the body."""
+    limit: RunLimit | None = None
+    """The place that it needs to begin."""
 
     def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
         """The run to be stored, with new ids."""
@@ -75,6 +79,7 @@ class PreparedRun:
             lease_now=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
+            limit=self.limit,
         )
         return new_run(self.definition.runnable, start)
 
@@ -106,7 +111,30 @@ class Submissions:
             InvalidDocument: it is not JSON.
             InvalidDefinition: it cannot run.
         """
-        prepared = await self._prepared(body)
+        types = await self._workers.task_types()
+        key = hashlib.sha256(body).digest()
+        prepared = self._bodies.get(key)
+        if prepared is None or prepared.definition.task_types is not types:
+            prepared = await self._by_newest_types(
+                lambda types: self._judge(key, body, types), types
+            )
+        return await self._with_sub_flows(prepared)
+
+    async def prepare_parts(self, submission: Submission) -> PreparedRun:
+        """The same for a definition and an input that did not come in one body.
+
+        Raises:
+            InvalidDefinition: it cannot run.
+        """
+
+        async def judge(types: TaskTypes) -> PreparedRun:
+            # Not looked at for its size, which nobody knows: seldom enough for a thread.
+            return await asyncio.to_thread(self._prepare_parts, submission, types)
+
+        prepared = await self._by_newest_types(judge, await self._workers.task_types())
+        return await self._with_sub_flows(prepared)
+
+    async def _with_sub_flows(self, prepared: PreparedRun) -> PreparedRun:
         definition = prepared.definition
         wrong = await self._sub_flows.findings(
             definition.runnable.flow_id, definition.sub_flows, prepared.prefix
@@ -141,14 +169,11 @@ class Submissions:
         submission = split_submission(self._parse(body))
         return self._validate(submission, types), submission.prefix
 
-    async def _prepared(self, body: bytes) -> PreparedRun:
-        types = await self._workers.task_types()
-        key = hashlib.sha256(body).digest()
-        known = self._bodies.get(key)
-        if known is not None and known.definition.task_types is types:
-            return known
+    async def _by_newest_types(
+        self, judge: Callable[[TaskTypes], Awaitable[PreparedRun]], types: TaskTypes
+    ) -> PreparedRun:
         try:
-            return await self._judge(key, body, types)
+            return await judge(types)
         except RefusedDefinition as error:
             if all(finding.code != "unknown_task_type" for finding in error.findings):
                 raise
@@ -156,7 +181,7 @@ class Submissions:
             newer = await self._workers.task_types(max_age_seconds=0.0)
             if newer is types:
                 raise
-        return await self._judge(key, body, newer)
+        return await judge(newer)
 
     async def _judge(self, key: bytes, body: bytes, types: TaskTypes) -> PreparedRun:
         if len(body) <= LARGE_BYTES:
@@ -174,6 +199,9 @@ class Submissions:
         submission = read_submission(self._parse(body))
         if isinstance(submission, StoredSubmission):
             return submission
+        return self._prepare_parts(submission, types)
+
+    def _prepare_parts(self, submission: Submission, types: TaskTypes) -> PreparedRun:
         key = hashlib.sha256(orjson.dumps(submission.definition)).digest()
         definition = self._definitions.get(key)
         if definition is None or definition.task_types is not types:
@@ -186,6 +214,7 @@ class Submissions:
             _checked_input(definition, submission.input),
             definition.runnable.hash,
             submission.prefix,
+            _read_limit(definition, submission.input, f"{submission.prefix}/concurrency/key"),
         )
 
     async def _prepare_stored(self, submission: StoredSubmission, types: TaskTypes) -> PreparedRun:
@@ -200,7 +229,10 @@ class Submissions:
                 raise RefusedDefinition(_as_stored(stored.version, validated), 1)
             definition = self._keep(key, validated, types)
         return PreparedRun(
-            definition, _checked_input(definition, submission.input), submission.asked_for
+            definition,
+            _checked_input(definition, submission.input),
+            submission.asked_for,
+            limit=_read_limit(definition, submission.input, "/flow_id"),
         )
 
     def _keep(self, key: bytes, validated: Validated, types: TaskTypes) -> PreparedDefinition:
@@ -225,6 +257,7 @@ class Submissions:
             limits=self._limits,
             task_types=types.names,
             params_schemas=types.params_schemas,
+            queues=self._workers.queues,
         )
 
 
@@ -233,6 +266,15 @@ def _checked_input(definition: PreparedDefinition, given: JsonValue) -> bytes:
     if wrong:
         raise InvalidDefinition(wrong)
     return orjson.dumps(given)
+
+
+def _read_limit(definition: PreparedDefinition, given: JsonValue, pointer: str) -> RunLimit | None:
+    """What the run needs to begin, by its input; ``pointer`` is the place of the key."""
+    try:
+        return limit_of(definition.runnable, given)
+    except ExpressionError as error:
+        finding = Finding(pointer, "bad_key", error.message, offset=error.offset)
+        raise InvalidDefinition([finding]) from None
 
 
 def _as_stored(version: int, validated: Validated) -> list[Finding]:

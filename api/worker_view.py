@@ -32,6 +32,8 @@ class WorkerView:
         self._clock = clock
         self._settings = settings
         self._types = TaskTypes(frozenset(), {})
+        self.queues: frozenset[str] | None = None
+        """The queues that workers took at the last look; None where none ever told."""
         self._advertised: dict[str, bytes | None] | None = None
         self._own_types: TaskTypes | None = None
         self._asked_at = -_MAX_AGE_SECONDS
@@ -57,6 +59,7 @@ class WorkerView:
 
     def _read(self, connection: Connection) -> TaskTypes:
         self._clock.synchronise(connection)
+        self.queues = workers.served_queues(connection)
         advertised = workers.advertised_types(connection)
         if not advertised:
             # No worker ever told: the first submit may well be quicker than the first worker,

@@ -104,9 +104,32 @@ def list_runs(query: Mapping[str, str | int | None]) -> Call[Page]:
     return Call("GET", "/flows", _read_page, query=given)
 
 
-def cancel_run(flow_run_id: str) -> Call[JsonValue]:
+def cancel_run(flow_run_id: str) -> Call[Submitted]:
     """Ask for a run to be cancelled."""
-    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_json)
+    return Call("POST", f"/flows/{segment(flow_run_id)}/cancel", _read_submitted)
+
+
+def rerun_run(
+    flow_run_id: str,
+    *,
+    start: str,
+    input: JsonValue,
+    definition: JsonValue,
+    idempotency_key: str | None,
+) -> Call[Submitted]:
+    """Run a run again; ``input`` and ``definition`` are those of the run where they are None."""
+    headers = {"Content-Type": "application/json"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    body: dict[str, JsonValue] = {"from": start}
+    if input is not None:
+        body["input"] = input
+    if isinstance(definition, dict) and "flow" in definition:
+        definition = definition["flow"]
+    if definition is not None:
+        body["definition"] = definition
+    path = f"/flows/{segment(flow_run_id)}/rerun"
+    return Call("POST", path, _read_submitted, headers=headers, body=orjson.dumps(body))
 
 
 def send_signal(

@@ -160,9 +160,33 @@ class FlowClient:
                     return
             time.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        self._send(calls.cancel_run(flow_run_id))
+    def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return self._send(calls.cancel_run(flow_run_id))
+
+    def rerun(
+        self,
+        flow_run_id: str,
+        *,
+        start: str = "failed",
+        input: JsonValue = None,
+        definition: JsonValue = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Run a run that is over again, and come back as soon as the new one is accepted.
+
+        ``start`` says from where on: ``"start"``, ``"failed"`` or a task. ``definition`` is
+        ``"latest"`` or a corrected one. What is None is as it was.
+        """
+        call = calls.rerun_run(
+            flow_run_id,
+            start=start,
+            input=input,
+            definition=definition,
+            idempotency_key=idempotency_key,
+        )
+        return self._send(call)
 
     def signal(
         self,
@@ -308,9 +332,33 @@ class AsyncFlowClient:
                     return
             await asyncio.sleep(min(WATCH_SECONDS, _next_wait(flow_run_id, deadline)))
 
-    async def cancel(self, flow_run_id: str) -> None:
-        """Ask for the run to be cancelled."""
-        await self._send(calls.cancel_run(flow_run_id))
+    async def cancel(self, flow_run_id: str) -> Submitted:
+        """Ask for the run to be cancelled. It still is running where it has something to undo
+        before."""
+        return await self._send(calls.cancel_run(flow_run_id))
+
+    async def rerun(
+        self,
+        flow_run_id: str,
+        *,
+        start: str = "failed",
+        input: JsonValue = None,
+        definition: JsonValue = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Run a run that is over again, and come back as soon as the new one is accepted.
+
+        ``start`` says from where on: ``"start"``, ``"failed"`` or a task. ``definition`` is
+        ``"latest"`` or a corrected one. What is None is as it was.
+        """
+        call = calls.rerun_run(
+            flow_run_id,
+            start=start,
+            input=input,
+            definition=definition,
+            idempotency_key=idempotency_key,
+        )
+        return await self._send(call)
 
     async def signal(
         self,

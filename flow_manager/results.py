@@ -63,6 +63,14 @@ class LogLine(_Answer):
     message: str
 
 
+class RunEnding(_Answer):
+    """What a run will come to when what it has to undo, and its last task, are over."""
+
+    status: RunStatus
+    outcome: Outcome | None = None
+    error: TaskError | None = None
+
+
 class RunSummary(_Answer):
     """A run as lists show it."""
 
@@ -75,6 +83,8 @@ class RunSummary(_Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     duration_ms: float | None = None
+    rerun_of: str | None = None
+    """The run that it runs again."""
 
     @property
     def is_over(self) -> bool:
@@ -93,6 +103,8 @@ class Run(RunSummary):
     input: JsonValue = None
     output: JsonValue = None
     error: TaskError | None = None
+    ending: RunEnding | None = None
+    """Of a run in its ending, which is still running."""
     path: list[str] = []
     tasks: list[TaskRunResult] = []
     tasks_truncated: bool = False

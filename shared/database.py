@@ -44,6 +44,14 @@ _UPGRADE_LOCK = 7_236_114_501
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph"}
 
 
+_ANNOUNCES = "flow_manager_announces"
+
+
+def announces(connection: Connection) -> bool:
+    """Whether the ends of the runs that are created on ``connection`` are told to webhooks."""
+    return bool(connection.get_execution_options().get(_ANNOUNCES))
+
+
 class Database:
     """One process's access to the database. Safe to use from several threads."""
 
@@ -69,12 +77,26 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one consistent state.
+        """A connection to read with. On SQLite its statements see one state, on PostgreSQL each
+        sees what was committed before it: see :meth:`snapshot`.
 
         Raises:
             DatabaseUnavailable: where the database cannot be reached or read.
         """
         with self._translated(), self._readers.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """The same, where all statements of the block see one state on both databases.
+
+        Raises:
+            DatabaseUnavailable: as :meth:`read` does.
+        """
+        with self.read() as connection:
+            if not self.is_sqlite:
+                # The driver's own word for the next BEGIN: it costs no round trip.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -275,6 +297,7 @@ def _sqlite_engine(url: URL, settings: Settings) -> Engine:
     engine = create_engine(
         url,
         module=module,
+        execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
         pool_size=8,
         max_overflow=32,
         pool_timeout=settings.database_timeout_seconds,
@@ -317,6 +340,7 @@ def _postgresql_engine(url: URL, settings: Settings) -> Engine:
     seconds = max(1, round(settings.database_timeout_seconds))
     return create_engine(
         url,
+        execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
         pool_size=8,
         max_overflow=32,
         pool_pre_ping=False,

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shared.durations import Duration, RateText
+from shared.pools import DEFAULT_QUEUE, QueueName
 from shared.retry import RetryPolicy
 from shared.status import Outcome
 
@@ -32,8 +33,6 @@ MAX_NAME_LENGTH = 200
 MAX_TEXT_LENGTH = 10_000
 """Characters of a description."""
 MAX_TAGS = 50
-DEFAULT_QUEUE = "default"
-"""The pool of workers that takes what names no other."""
 DEFAULT_MAX_TASK_RUNS = 10_000
 """Task runs that one run may hold: what stops a loop that never ends."""
 
@@ -127,7 +126,7 @@ class TaskDefinition(_Strict):
     """The task that undoes this one when the run fails, is cancelled or ends with a failure."""
     limit: TaskLimit | None = None
     """At most so many at once, and so many in a time, across all runs."""
-    queue: Name = DEFAULT_QUEUE
+    queue: QueueName = DEFAULT_QUEUE
     """The pool of workers that must run it."""
     priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
     """Higher goes first in its queue."""

@@ -16,6 +16,7 @@
     |-- NotFound                     no such run, task or page
     |-- Conflict                     the state forbids it
     |   |-- RunIsOver                a run with a final status was to be changed
+    |   |-- ConcurrencyReached       as many runs of a flow go on as may
     |   `-- IdempotencyMismatch      the same key came with another body
     |-- SubFlowRefused               a sub-flow that cannot be started
     |-- LimitExceeded                more than a setting allows
@@ -140,6 +141,15 @@ class Conflict(FlowManagerError):
 
 class RunIsOver(Conflict):
     """The run has its final status already."""
+
+
+class ConcurrencyReached(Conflict):
+    """As many runs of the flow go on as its ``concurrency`` allows, and it refuses others."""
+
+    def __init__(self, message: str, flow_run_id: str) -> None:
+        super().__init__(message)
+        self.flow_run_id = flow_run_id
+        """The oldest of the runs that go on."""
 
 
 class IdempotencyMismatch(Conflict):

@@ -8,9 +8,9 @@ database: ``shared.queries.explain`` brings the facts.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never
 
-from shared.durations import format_duration
+from shared.durations import Rate, format_duration
 from shared.status import Outcome, RunStatus
 from shared.times import iso_time
 
@@ -47,7 +47,7 @@ class Ready:
     task_type: str
     queue: str
     ahead: int
-    """Ready branches of the queue that came before."""
+    """Ready branches of the queue that go before it."""
     queue_workers: int
     queue_slots: int
     able_workers: int
@@ -130,6 +130,25 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class InLine:
+    """A visit, or a whole run, that waits for its turn under a limit."""
+
+    place: Place
+    key: str
+    ahead: int
+    """Who stands before it in the line."""
+    in_use: int
+    concurrency: int | None
+    rate: Rate | None
+    next_seconds: float | None
+    """Until the first in line may start, where nothing but the rate holds it back."""
+    holders: Sequence[str]
+    """Runs that have the places, the oldest first."""
+    is_run: bool
+    """Whether the whole run waits for others of its flow."""
+
+
+@dataclass(frozen=True, slots=True)
 class AtJoin:
     """A branch that waits where others may still come."""
 
@@ -139,6 +158,21 @@ class AtJoin:
     missed: int
     needed: int | None
     """How many arrivals start the join's task; None where it waits for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class InEnding:
+    """A run that undoes what it did, or runs its last task."""
+
+    status: RunStatus
+    """What it will be; likewise the next."""
+    outcome: Outcome | None
+    error_type: str | None
+    left: int
+    """Compensations that have not begun."""
+    failed: int
+    last: str | None
+    """The last task, where it has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +194,17 @@ class JoinNotRun:
     task: str
     arrived: int
     missed_by: Sequence[Place]
-    was_stopped: bool
-    """Whether the run ended before the join was decided."""
+    why: Literal["stopped", "missed", "unmet"]
+    """The run ended before the join was decided; failures missed it; or too few could come,
+    which is what ended the run."""
+    needed: int | None = None
+    """How many arrivals start the join's task; None where it waits for all."""
 
 
 _OfBranch: TypeAlias = (
-    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack
+    Ready | Running | Sleeping | Retrying | ForSignal | ForItems | ForRun | HeldBack | InLine
 )
-Fact: TypeAlias = _OfBranch | AtJoin | Over | JoinNotRun
+Fact: TypeAlias = _OfBranch | AtJoin | InEnding | Over | JoinNotRun
 
 
 def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fact
@@ -189,8 +226,12 @@ def explain(fact: Fact) -> Reason:  # noqa: C901 - one line for each kind of fac
             return for_run(fact)
         case HeldBack():
             return held_back(fact)
+        case InLine():
+            return in_line(fact)
         case AtJoin():
             return at_join(fact)
+        case InEnding():
+            return in_ending(fact)
         case Over():
             return over(fact)
         case JoinNotRun():
@@ -202,6 +243,8 @@ def summary(status: RunStatus, reasons: Sequence[Reason], more: int) -> str:
     """One sentence for the whole run."""
     if status is not RunStatus.RUNNING or (len(reasons) == 1 and not more):
         return reasons[0].message if reasons else f"The run is {status}."
+    if reasons and reasons[0].code == "in_ending":
+        return reasons[0].message
     total = len(reasons) + more
     moving = sum(reason.code == "running" for reason in reasons)
     return (
@@ -334,6 +377,38 @@ def held_back(fact: HeldBack) -> Reason:
     return _reason("item_held_back", fact.place, f"{message}.", data)
 
 
+def in_line(fact: InLine) -> Reason:
+    """Others have the places under its key, or its rate is used up."""
+    if fact.is_run:
+        code, what = "waits_for_run", "The run has not begun: it waits under concurrency key"
+    else:
+        code = "waits_for_limit"
+        what = f"Branch {fact.place.branch} waits to run {fact.place.task} under limit"
+    bounds = []
+    if fact.concurrency is not None:
+        bounds.append(f"{fact.in_use} of {_count(fact.concurrency, 'place')} in use")
+    if fact.rate is not None:
+        per = format_duration(fact.rate.per_seconds)
+        ahead = "" if fact.next_seconds is None else f", the next {_ahead(fact.next_seconds)}"
+        bounds.append(f"at most {_count(fact.rate.count, 'start')} in {per}{ahead}")
+    message = f"{what} {fact.key or '(empty)'}: {', '.join(bounds)}; "
+    message += "it is next" if not fact.ahead else f"{fact.ahead} before it"
+    if fact.holders:
+        held = ", ".join(fact.holders)
+        message += f"; held by {'run' if len(fact.holders) == 1 else 'runs'} {held}"
+    data: dict[str, Plain] = {
+        "key": fact.key,
+        "ahead": fact.ahead,
+        "in_use": fact.in_use,
+        "concurrency": fact.concurrency,
+        "rate_count": None if fact.rate is None else fact.rate.count,
+        "rate_seconds": None if fact.rate is None else fact.rate.per_seconds,
+        "next_seconds": None if fact.next_seconds is None else round(max(fact.next_seconds, 0), 3),
+        "held_by": list(fact.holders),
+    }
+    return _reason(code, fact.place, f"{message}.", data)
+
+
 def at_join(fact: AtJoin) -> Reason:
     """Others can still come to the join."""
     message = f"Branch {fact.place.branch} waits at join {fact.place.task}"
@@ -350,6 +425,29 @@ def at_join(fact: AtJoin) -> Reason:
         "needed": fact.needed,
     }
     return _reason("waits_at_join", fact.place, f"{message}.", data)
+
+
+def in_ending(fact: InEnding) -> Reason:
+    """Something is done before the run is over."""
+    message = f"The run is in its ending and will then be {fact.status}"
+    if fact.outcome is not None:
+        message += f" with {fact.outcome}"
+    if fact.error_type is not None:
+        message += f" with {fact.error_type}"
+    if fact.left:
+        message += f"; {_count(fact.left, 'more compensation')} to run"
+    if fact.last is not None:
+        message += f"; {fact.last} runs last"
+    if fact.failed:
+        message += f"; {_count(fact.failed, 'compensation')} failed"
+    data: dict[str, Plain] = {
+        "status": fact.status.value,
+        "outcome": None if fact.outcome is None else fact.outcome.value,
+        "left": fact.left,
+        "failed": fact.failed,
+        "last": fact.last,
+    }
+    return Reason("in_ending", None, None, f"{message}.", data)
 
 
 def over(fact: Over) -> Reason:
@@ -374,16 +472,24 @@ def over(fact: Over) -> Reason:
 
 def join_not_run(fact: JoinNotRun) -> Reason:
     """Why a join did not run, as far as the tables tell."""
-    message = f"Join {fact.task} did not run"
-    if fact.was_stopped:
-        message += ": the run ended before everybody it waits for had come"
-    elif fact.missed_by:
-        message += f": it was missed by {_places(fact.missed_by)}, which did not succeed"
+    message = f"Join {fact.task} did not run: "
+    missed = f"it was missed by {_places(fact.missed_by)}" if fact.missed_by else ""
+    if fact.why == "stopped":
+        message += "the run ended before it was decided"
+    elif fact.why == "missed":
+        message += f"{missed}, which did not succeed" if missed else "too few branches came to it"
     else:
-        message += ": too few branches came to it"
+        needed = "more arrivals" if fact.needed is None else _count(fact.needed, "arrival")
+        message += f"it goes on with {needed}, and nobody else could come"
+        message += f"; {missed}" if missed else ""
     if fact.arrived:
         message += f"; {_count(fact.arrived, 'branch', 'branches')} waited at it"
-    data: dict[str, Plain] = {"arrived": fact.arrived, "missed_by": _listed(fact.missed_by)}
+    data: dict[str, Plain] = {
+        "why": fact.why,
+        "arrived": fact.arrived,
+        "missed_by": _listed(fact.missed_by),
+        "needed": fact.needed,
+    }
     return Reason("join_not_run", None, fact.task, f"{message}.", data)
 
 

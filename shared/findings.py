@@ -55,10 +55,18 @@ class Findings:
         """Whether an error was told of this very place: a mistake is told once."""
         return pointer in self._places
 
-    def warning(self, pointer: str, code: str, message: str, offset: int | None = None) -> None:
+    def warning(
+        self,
+        pointer: str,
+        code: str,
+        message: str,
+        offset: int | None = None,
+        *,
+        suggestion: str | None = None,
+    ) -> None:
         """Note a warning."""
         if len(self.warnings) < self._most:
-            self.warnings.append(Finding(_short(pointer, 500), code, message, None, offset))
+            self.warnings.append(Finding(_short(pointer, 500), code, message, suggestion, offset))
 
     def unknown(
         self,

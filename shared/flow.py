@@ -5,13 +5,15 @@ workers keep it by the hash of the definition (:class:`FlowCache`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from shared.dataflow import DataFlow, read_data_flow
 from shared.decider import Decider
 from shared.definition import FlowDefinition, TaskDefinition
 from shared.graph import Graph, build_graph
+from shared.limits import Limit, read_limits
+from shared.undoing import Undoing, read_undoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,12 @@ class Flow:
     tasks: dict[str, TaskDefinition]
     data: DataFlow
     is_counted: bool
-    """Whether a run could pass its ``max_task_runs``, so that its task runs must be counted."""
+    """Whether the task runs of a run must be counted: it could pass its ``max_task_runs``, or
+    has to know in which order they ended."""
+    undoing: Undoing | None = None
+    """What its runs do before they are over; None for most."""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    """The limits of its tasks; most have none."""
 
     @property
     def weight(self) -> int:
@@ -37,6 +44,7 @@ class Flow:
 def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
     """Make ``definition``, which must be valid, ready to run."""
     graph = build_graph(definition)
+    undoing = read_undoing(definition)
     return Flow(
         hash=definition_hash,
         definition=definition,
@@ -45,8 +53,12 @@ def prepare_flow(definition: FlowDefinition, definition_hash: str) -> Flow:
         tasks={task.name: task for task in definition.tasks},
         data=read_data_flow(definition),
         is_counted=graph.may_revisit
+        # Their count tells in which order things happened.
+        or (undoing is not None and bool(undoing.compensations))
         or any(task.for_each is not None for task in definition.tasks)
         or _most_attempts(definition) > definition.max_task_runs,
+        undoing=undoing,
+        limits=read_limits(definition),
     )
 
 

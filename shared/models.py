@@ -131,6 +131,18 @@ class FlowRun(_Table, table=True):
         Index("flow_run_by_definition", "definition_hash"),
         Index("flow_run_by_key", "idempotency_key", unique=True),
         Index(
+            "flow_run_to_announce",
+            "finished_at",
+            sqlite_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
+            postgresql_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
+        ),
+        Index(
+            "flow_run_of_rerun",
+            "rerun_of",
+            sqlite_where=text("rerun_of IS NOT NULL"),
+            postgresql_where=text("rerun_of IS NOT NULL"),
+        ),
+        Index(
             "flow_run_of_task_run",
             "parent_task_run_id",
             unique=True,
@@ -168,6 +180,8 @@ class FlowRun(_Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deadline: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it fails if it is not over by then."""
+    to_announce: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """1 while its end has still to be put into the outbox of webhooks."""
     parent_flow_run_id: str | None = Field(default=None, sa_type=_id())
     """Of a sub-flow's run: the run that started it."""
     parent_task_run_id: str | None = Field(default=None, sa_type=_id())
@@ -177,7 +191,7 @@ class FlowRun(_Table, table=True):
     rerun_of: str | None = Field(default=None, sa_type=_id())
     """The run whose recorded results it keeps."""
     rerun: bytes | None = Field(default=None, sa_type=JsonText)
-    """Which of them it keeps."""
+    """Which of them it keeps (``shared.replay``); None where it keeps none."""
     ending: bytes | None = Field(default=None, sa_type=JsonText)
     """How it will have ended, while compensations and its last task still run."""
     concurrency_key: str | None = None
@@ -194,13 +208,6 @@ class Branch(_Table, table=True):
         _one_of("state", BranchState),
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_is_held"),
         Index("branch_by_run", "flow_run_id", "task"),
-        Index(
-            "branch_ready",
-            "queue",
-            "ready_at",
-            sqlite_where=text("state = 'ready'"),
-            postgresql_where=text("state = 'ready'"),
-        ),
         Index(
             "branch_held",
             "worker_id",
@@ -266,6 +273,18 @@ class Branch(_Table, table=True):
     items_failed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
+# In the order in which a pool's workers claim; written as columns, so that a comparison with the
+# database can read it.
+Index(
+    "branch_ready",
+    Branch.__table__.c.queue,
+    Branch.__table__.c.priority.desc(),
+    Branch.__table__.c.ready_at,
+    sqlite_where=text("state = 'ready'"),
+    postgresql_where=text("state = 'ready'"),
+)
+
+
 class Join(_Table, table=True):
     """The books of one join of one run, kept from the run's first fork on."""
 
@@ -279,6 +298,22 @@ class Join(_Table, table=True):
     missed: int = 0
     fired: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """1 where it went on early and others can still come."""
+
+
+class Compensation(_Table, table=True):
+    """What a run in its ending has still to undo. Rows go when their turn has come."""
+
+    __tablename__ = "compensation"
+
+    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    position: int = Field(primary_key=True)
+    """The lowest is next."""
+    task: str
+    """The task that undoes."""
+    undoes: str = Field(sa_type=_id())
+    """The task run that it undoes."""
+    path: str
+    """What its branch is called meanwhile."""
 
 
 class TaskRun(_Table, table=True):
@@ -312,6 +347,8 @@ class TaskRun(_Table, table=True):
     iteration: int = 1
     item_index: int = NO_INDEX
     attempt: int = 1
+    previous_id: str | None = Field(default=None, sa_type=_id())
+    """The task run that its branch came from; of a join, that of the branch which went on."""
     status: TaskRunStatus = Field(sa_type=String(16))
     reason: str | None = None
     data: bytes | None = Field(default=None, sa_type=JsonText)
@@ -319,6 +356,10 @@ class TaskRun(_Table, table=True):
     worker_id: str | None = Field(default=None, sa_type=_id())
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    position: int | None = None
+    """Its place among the results of its run, where they may have to be undone in reverse: no
+    clock of a host tells that for sure. Of two of which one followed from the other, the later
+    one has the higher."""
 
 
 class SignalRow(_Table, table=True):

@@ -28,3 +28,20 @@ def merged_path(paths: Sequence[str]) -> str:
 def item_path(path: str, task: str, index: int) -> str:
     """The path of the branch that runs one item of a list."""
     return f"{path}/{task}[{index}]"
+
+
+ENDING = "ending"
+"""Begins the path of the branch of a run's ending: all others begin with ``main``."""
+FINALLY_PATH = f"{ENDING}/finally"
+
+
+def undoing_path(task: str, iteration: int, index: int | None) -> str:
+    """The path of the ending branch while it undoes a visit, or one item, of ``task``."""
+    visit = f"#{iteration}" if iteration > 1 else ""
+    item = "" if index is None else f"[{index}]"
+    return f"{ENDING}/undo:{task}{visit}{item}"
+
+
+def is_ending(path: str) -> bool:
+    """Whether a branch belongs to its run's ending."""
+    return path.startswith(ENDING)

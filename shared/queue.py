@@ -8,14 +8,21 @@ rules of this module: a ring never waits, never raises, and is dropped when Redi
 Besides the job, a ring pushes a token on a short list, the bell, on which workers block. The
 queue itself cannot be waited on: arq leaves running and deferred jobs in it, so a blocking pop
 of its lowest member would spin on those, and would lose a foreign job whose worker then dies.
+
+Each pool of workers has a queue and a bell of its own, so that no ring wakes a worker that
+cannot answer it. Workers that take every queue listen, beside the default bell, to one that
+tells by its tokens which other pool was rung.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from itertools import groupby
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import orjson
 import structlog
@@ -26,7 +33,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
+from shared.bells import Pool, pool_of
 from shared.ids import new_id
+from shared.pools import DEFAULT_QUEUE
 
 JOB_NAME = "run_branches"
 """The arq function that a ring calls."""
@@ -45,6 +54,8 @@ PIPELINE_JOBS = 1_000
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 """How a Redis that is away, hung, full or misconfigured shows."""
 
+Id = TypeVar("Id", bound=str)
+_NO_QUEUES: Mapping[Any, str] = MappingProxyType({})
 _MAX_PAUSE_SECONDS = 1.0
 _MAX_MESSAGE_IDS = 500
 
@@ -58,11 +69,6 @@ end
 """
 
 _log: FilteringBoundLogger = structlog.get_logger(__name__)
-
-
-def bell_key(queue_name: str) -> str:
-    """The list on which workers wait for a ring of this queue."""
-    return f"{queue_name}:bell"
 
 
 def dump_job(value: object) -> bytes:
@@ -85,9 +91,12 @@ class RingJob:
     job_id: str
     payload: bytes
     branches: int
+    queue: str = DEFAULT_QUEUE
 
 
-def make_jobs(branch_ids: Sequence[str], chunks: int, now_milliseconds: int) -> list[RingJob]:
+def make_jobs(
+    branch_ids: Sequence[str], chunks: int, now_milliseconds: int, queue: str = DEFAULT_QUEUE
+) -> list[RingJob]:
     """The jobs of one ring: ``chunks`` of about equal size, more where the limit asks for it."""
     count = len(branch_ids)
     if count == 0:
@@ -99,7 +108,7 @@ def make_jobs(branch_ids: Sequence[str], chunks: int, now_milliseconds: int) -> 
         payload = orjson.dumps(
             {"t": None, "f": JOB_NAME, "a": [ids], "k": {}, "et": now_milliseconds}
         )
-        made.append(RingJob(f"{JOB_PREFIX}{len(ids)}:{new_id()}", payload, len(ids)))
+        made.append(RingJob(f"{JOB_PREFIX}{len(ids)}:{new_id()}", payload, len(ids), queue))
     return made
 
 
@@ -150,21 +159,38 @@ def open_pool(settings: RedisSettings, *, queue_name: str, timeout_seconds: floa
     )
 
 
-async def send_jobs(redis: ArqRedis, queue_name: str, jobs: Sequence[RingJob], tokens: int) -> None:
-    """Put ``jobs`` on the queue and wake up to ``tokens`` workers, in one round trip."""
+async def send_jobs(redis: ArqRedis, pool: Pool, jobs: Sequence[RingJob], tokens: int) -> None:
+    """Put ``jobs`` on the pool's queue and wake up to ``tokens`` workers, in one round trip."""
     now = int(time.time() * 1000)
-    bell = bell_key(queue_name)
     pipe = redis.pipeline(transaction=False)
     for job in jobs:
         pipe.psetex(job_key_prefix + job.job_id, RING_LIFE_MILLISECONDS, job.payload)
-    pipe.zadd(queue_name, {job.job_id: now for job in jobs})
+    pipe.zadd(pool.key, {job.job_id: now for job in jobs})
+    bells = [pool.bell]
+    if pool.others_bell is not None:
+        # Perhaps nobody ever listens here: what nobody can answer any more goes.
+        pipe.zremrangebyscore(pool.key, "-inf", now - RING_LIFE_MILLISECONDS)
+        pipe.pexpire(pool.key, RING_LIFE_MILLISECONDS)
+        bells.append(pool.others_bell)
     tokens = min(len(jobs), tokens, MAX_TOKENS)
-    if tokens:
+    for bell in bells if tokens else ():
         # Last, so that whoever is woken finds the jobs.
-        pipe.lpush(bell, *([b"1"] * tokens))
+        pipe.lpush(bell, *([pool.queue.encode()] * tokens))
         pipe.ltrim(bell, 0, MAX_TOKENS - 1)
         pipe.pexpire(bell, RING_LIFE_MILLISECONDS)
     await pipe.execute()
+
+
+def _by_queue(branch_ids: Sequence[Id], queues: Mapping[Id, str]) -> dict[str, list[Id]]:
+    found: dict[str, list[Id]] = {}
+    for branch_id in branch_ids:
+        found.setdefault(queues.get(branch_id, DEFAULT_QUEUE), []).append(branch_id)
+    return found
+
+
+def _jobs_by_queue(jobs: list[RingJob]) -> list[tuple[str, list[RingJob]]]:
+    ordered = sorted(jobs, key=attrgetter("queue"))
+    return [(queue, list(group)) for queue, group in groupby(ordered, attrgetter("queue"))]
 
 
 @dataclass(slots=True)
@@ -226,9 +252,23 @@ class Ringer:
             self._task = None
         await self._redis.aclose(close_connection_pool=True)
 
-    def ring(self, branch_ids: Sequence[str], chunks: int = 1) -> None:
-        """Say that these branches are ready, in so many jobs. Never waits and never raises."""
-        jobs = make_jobs(branch_ids, chunks, int(time.time() * 1000))
+    def ring(
+        self,
+        branch_ids: Sequence[Id],
+        chunks: int = 1,
+        queues: Mapping[Id, str] = _NO_QUEUES,
+    ) -> None:
+        """Say that these branches are ready, in so many jobs. Never waits and never raises.
+
+        ``queues`` names the queues of those that do not wait in the default one.
+        """
+        now = int(time.time() * 1000)
+        if queues:
+            jobs = []
+            for queue, ids in _by_queue(branch_ids, queues).items():
+                jobs += make_jobs(ids, chunks, now, queue)
+        else:
+            jobs = make_jobs(branch_ids, chunks, now)
         if len(self._pending.jobs) + len(jobs) > MAX_PENDING_JOBS:
             self.dropped += len(branch_ids)
             return
@@ -284,9 +324,10 @@ class Ringer:
             self._failures = 0
 
     async def _exchange(self, batch: _Pending) -> None:
-        if batch.jobs:
-            await send_jobs(self._redis, self._queue_name, batch.jobs, MAX_TOKENS)
-            await self._trim(len(batch.jobs))
+        for queue, jobs in _jobs_by_queue(batch.jobs):
+            await send_jobs(self._redis, pool_of(self._queue_name, queue), jobs, MAX_TOKENS)
+            if queue == DEFAULT_QUEUE:
+                await self._trim(len(jobs))
         if batch.messages:
             pipe = self._redis.pipeline(transaction=False)
             for channel, ids in batch.messages.items():

@@ -10,11 +10,18 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from shared.dataflow import MARK, holds_expression
-from shared.definition import bare_expression
+from shared.definition import TaskLimit, bare_expression
+from shared.ending_rules import EndingTasks
 from shared.errors import InvalidExpression
-from shared.expressions import Reference, TemplateReference, parse_expression, parse_template
+from shared.expressions import (
+    ENDING_RUN_KEYS,
+    Reference,
+    TemplateReference,
+    parse_expression,
+    parse_template,
+)
 from shared.findings import Findings, quoted
-from shared.graph import Graph
+from shared.graph import Graph, Mask
 from shared.readable import Names
 from shared.shape import Shape, text_of
 
@@ -44,6 +51,8 @@ class _Place:
     is_after: bool = False
     roots: frozenset[str] = frozenset({"input", "tasks", "run"})
     """The names that mean something there."""
+    is_ending: bool = False
+    """Whether it is evaluated when a run ends."""
 
 
 MAX_EXPRESSION_TEXT = 1_000_000
@@ -52,7 +61,9 @@ MAX_EXPRESSION_TEXT = 1_000_000
 _TASK_ROOTS = frozenset({"input", "tasks", "run", "iteration", "previous"})
 
 
-def check_expressions(shape: Shape, names: Names, prefix: str, findings: Findings) -> list[Use]:
+def check_expressions(
+    shape: Shape, names: Names, endings: EndingTasks, prefix: str, findings: Findings
+) -> list[Use]:
     """Judge every expression by itself; the uses of tasks' results are left for the graph."""
     uses: list[Use] = []
     if _is_too_long(shape):
@@ -61,7 +72,7 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
         return uses
     for index, task in enumerate(shape.tasks or ()):
         if isinstance(task, dict):
-            uses += _check_task(task, f"{prefix}/tasks/{index}", names, findings)
+            uses += _check_task(task, f"{prefix}/tasks/{index}", names, endings, findings)
     for index, condition in enumerate(shape.conditions or ()):
         when = text_of(condition, "when")
         if when is not None:
@@ -74,6 +85,11 @@ def check_expressions(shape: Shape, names: Names, prefix: str, findings: Finding
             uses += _check_text(when, place, names, findings)
     if shape.output is not None and holds_expression(shape.output):
         uses += _check_template(shape.output, _Place(f"{prefix}/output", None), names, findings)
+    key = text_of(shape.concurrency, "key")
+    if key is not None:
+        # Worked out before the run exists: there is nothing but its input.
+        place = _Place(f"{prefix}/concurrency/key", None, roots=frozenset({"input"}))
+        uses += _check_template(key, place, names, findings)
     return uses
 
 
@@ -81,10 +97,10 @@ def _is_too_long(shape: Shape) -> bool:
     """Whether reading all expressions would take too long: told on the safe side, by all the
     text that holds some."""
     left = MAX_EXPRESSION_TEXT
-    pending: list[JsonValue] = [shape.output]
+    pending: list[JsonValue] = [shape.output, shape.concurrency]
     for task in shape.tasks or ():
         if isinstance(task, dict):
-            pending += [task.get("params"), task.get("for_each")]
+            pending += [task.get("params"), task.get("for_each"), task.get("limit")]
     for condition in shape.conditions or ():
         left -= len(text_of(condition, "when") or "")
     while pending and left >= 0:
@@ -99,7 +115,11 @@ def _is_too_long(shape: Shape) -> bool:
 
 
 def _check_task(
-    task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
+    task: dict[str, JsonValue],
+    pointer: str,
+    names: Names,
+    endings: EndingTasks,
+    findings: Findings,
 ) -> Iterator[Use]:
     name, for_each, params = text_of(task, "name"), text_of(task, "for_each"), task.get("params")
     if for_each is not None:
@@ -110,32 +130,42 @@ def _check_task(
         findings.error(f"{pointer}/concurrency", "needs_for_each", message)
     if isinstance(params, dict) and params and holds_expression(params):
         roots = _TASK_ROOTS | {"secrets"}
-        if for_each is not None:
+        if for_each is not None or name in endings.of_items:
             roots |= {"item", "index"}
-        place = _Place(f"{pointer}/params", name, roots=roots)
+        place = _Place(f"{pointer}/params", name, roots=roots, is_ending=name in endings)
         yield from _check_template(params, place, names, findings)
+    yield from _check_limit(task, f"{pointer}/limit", names, findings)
 
 
-def check_order(uses: Sequence[Use], graph: Graph, findings: Findings) -> None:
+def _check_limit(
+    task: dict[str, JsonValue], pointer: str, names: Names, findings: Findings
+) -> Iterator[Use]:
+    limit, key = task.get("limit"), text_of(task.get("limit"), "key")
+    is_empty = isinstance(limit, dict) and limit.get("concurrency") is limit.get("rate") is None
+    # What is misspelt is told as such, and once.
+    if is_empty and isinstance(limit, dict) and limit.keys() <= TaskLimit.model_fields.keys():
+        message = 'a limit needs "concurrency", "rate" or both'
+        findings.error(pointer, "empty_limit", message)
+    if key is not None:
+        # No secrets: keys are stored and shown.
+        roots = _TASK_ROOTS | ({"item", "index"} if "for_each" in task else set())
+        place = _Place(f"{pointer}/key", text_of(task, "name"), roots=roots)
+        yield from _check_template(key, place, names, findings)
+
+
+def check_order(
+    uses: Sequence[Use], graph: Graph, endings: EndingTasks, findings: Findings
+) -> None:
     """Whether what is named can have run before, and surely has."""
     wanted = sorted({use.task for use in uses} & graph.numbers.keys())
     if not wanted:
         return
-    bits = {name: 1 << place for place, name in enumerate(wanted)}
-    before = graph.known_before(wanted)
-    reached = set(graph.order)
+    before = _Before(graph, endings, wanted)
     for use in uses:
-        at = None if use.at is None else graph.numbers.get(use.at)
-        if use.task not in bits or (use.at is not None and at not in reached):
-            # Told already, or never evaluated.
+        found = before.of(use)
+        if found is None:
             continue
-        if use.at is None:
-            can, surely = graph.numbers[use.task] in reached, True
-        else:
-            assert at is not None
-            masks = before[at]
-            is_itself = use.is_after and use.task == use.at
-            can, surely = (is_itself or bool(mask & bits[use.task]) for mask in masks)
+        can, surely = found
         if not can:
             findings.error(
                 use.pointer,
@@ -151,6 +181,59 @@ def check_order(uses: Sequence[Use], graph: Graph, findings: Findings) -> None:
                 f'"{use.task[:60]}" in tasks first',
                 offset=use.offset,
             )
+
+
+class _Before:
+    """Which tasks can have run, and surely have, where an expression is evaluated."""
+
+    def __init__(self, graph: Graph, endings: EndingTasks, wanted: Sequence[str]) -> None:
+        self._graph = graph
+        self._endings = endings
+        self._bits = {name: 1 << place for place, name in enumerate(wanted)}
+        self._masks = graph.known_before(wanted)
+        self._reached = set(graph.order)
+        self._at_ends: dict[str, Mask] = {}
+
+    def of(self, use: Use) -> tuple[bool, bool] | None:
+        """Whether what ``use`` names can have run, and surely has; None where it was told
+        already, or is never evaluated."""
+        if use.task not in self._bits:
+            return None
+        if use.at in self._endings:
+            return self._at_the_end(use)
+        if use.at is None:
+            return self._graph.numbers[use.task] in self._reached, True
+        at = self._graph.numbers.get(use.at)
+        if at not in self._reached:
+            return None
+        if use.is_after and use.task == use.at:
+            return True, True
+        can, surely = self._at(use.at, use.task)
+        return can, surely
+
+    def _at(self, at: str, task: str) -> tuple[bool, bool]:
+        can, surely = self._masks[self._graph.numbers[at]]
+        return bool(can & self._bits[task]), bool(surely & self._bits[task])
+
+    def _at_the_end(self, use: Use) -> tuple[bool, bool]:
+        """A run can end anywhere; but a task that is undone has run, and so has what runs on
+        every path to it."""
+        assert use.at is not None
+        ran_in_it = use.task in self._endings and use.task != self._endings.last
+        can = ran_in_it or self._graph.numbers[use.task] in self._reached
+        return can, bool(self._surely_at_the_end(use.at) & self._bits[use.task])
+
+    def _surely_at_the_end(self, at: str) -> Mask:
+        """What surely has run, as a set, before a task that runs at the end."""
+        together = self._at_ends.get(at)
+        if together is None:
+            together = 0 if at == self._endings.last else -1
+            for name in self._endings.undone.get(at, ()):
+                number = self._graph.numbers[name]
+                if number in self._reached:
+                    together &= self._masks[number][1] | self._bits.get(name, 0)
+            self._at_ends[at] = together
+        return together
 
 
 def _check_template(
@@ -194,6 +277,9 @@ def _check_reference(
     root = "tasks" if reference.task is not None else reference.kind
     if root not in place.roots:
         message = f"{root} means nothing here; there is {', '.join(sorted(place.roots))}"
+        findings.error(pointer, "unknown_name", message, offset=reference.offset)
+    elif root == "run" and reference.key in ENDING_RUN_KEYS and not place.is_ending:
+        message = f"run.{reference.key} is known only to the tasks of compensate and finally"
         findings.error(pointer, "unknown_name", message, offset=reference.offset)
     elif reference.task is not None:
         if not names.may_exist(reference.task):

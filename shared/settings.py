@@ -9,12 +9,23 @@ import re
 from ipaddress import ip_network
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidSettings
+from shared.pools import DEFAULT_QUEUE, EVERY_QUEUE, checked_queue
+from shared.webhook_signing import signing_keys
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+
+_URL = re.compile(r"https?://[^\s/@?#]+([/?][^\s#]*)?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -85,8 +96,8 @@ class Settings(BaseSettings):
     """Branches that one worker runs at a time."""
     worker_threads: int = Field(default=32, ge=1, le=1_000)
     """Threads for tasks that are not async; such a task also takes a slot of the above."""
-    worker_queues: Annotated[tuple[str, ...], NoDecode] = ("default",)
-    """The pools whose branches a worker takes."""
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_QUEUE,)
+    """The queues whose branches a worker takes, separated by commas; ``*`` takes every one."""
     lease_seconds: float = Field(default=4.0, ge=0.5)
     """A worker that was silent for so long is lost. Four missed heartbeats."""
     heartbeat_seconds: float = Field(default=1.0, gt=0)
@@ -94,6 +105,9 @@ class Settings(BaseSettings):
     """How often a worker looks for branches whose ring was lost, and the leader looks around."""
     grace_seconds: float = Field(default=20.0, ge=0)
     """What running tasks are given at SIGTERM; below docker's and Kubernetes' 30 s."""
+    max_blocked_seconds: float = Field(default=60, gt=0)
+    """A task that keeps the event loop from everybody else for longer ends its worker, and
+    counts as a loss. Long computations belong into synchronous tasks."""
     max_losses: int = Field(default=3, ge=1)
     """Workers that a task may cost before it fails as ``WorkerLost``."""
 
@@ -113,6 +127,22 @@ class Settings(BaseSettings):
     http_max_redirects: int = Field(default=5, ge=0, le=20)
     """Redirects in a row, where a task follows them. More are a loop in nearly every case."""
 
+    # Webhooks: what is told to others when a run ends
+    webhook_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=10)
+    """Who is told, separated by commas. A URL may hold a token, so it is never shown. All
+    processes need them: whoever starts a run marks it."""
+    webhook_secret: SecretStr = SecretStr("")
+    """Signs what is sent: ``whsec_`` and base64, or any text of 16 bytes or more. Several, with
+    blanks between them, while it is changed."""
+    webhook_timeout_seconds: float = Field(default=10, gt=0)
+    """One attempt. A receiver that has more to do should answer first."""
+    webhook_max_attempts: int = Field(default=15, ge=1, le=1_000)
+    """With the delays between them some nine hours: longer than most outages."""
+    webhook_max_delay_seconds: float = Field(default=21_600, ge=1)
+    """What the time between two attempts grows to, from 5 seconds on by doubling."""
+    public_url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s?#]+)?$")] = ""
+    """Where others reach the service, for the links in what they are told."""
+
     # Upkeep
     retention_days: float = Field(default=30, ge=0)
     """Finished runs are deleted after it; 0 keeps them for ever."""
@@ -131,6 +161,7 @@ class Settings(BaseSettings):
         "http_allowed_hosts",
         "http_allowed_networks",
         "http_allowed_ports",
+        "webhook_urls",
         mode="before",
     )
     @classmethod
@@ -138,6 +169,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("worker_queues")
+    @classmethod
+    def _queues(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if not queues:
+            raise ValueError("a worker needs at least one queue")
+        for queue in queues:
+            if queue != EVERY_QUEUE:
+                checked_queue(queue)
+        return queues
 
     @field_validator("http_allowed_hosts")
     @classmethod
@@ -163,6 +204,32 @@ class Settings(BaseSettings):
         if any(not 1 <= port <= 65_535 for port in ports):
             raise ValueError("a port is a number from 1 to 65535")
         return ports
+
+    @field_validator("webhook_urls")
+    @classmethod
+    def _webhook_urls(cls, urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for url in urls:
+            if _URL.fullmatch(url.get_secret_value()) is None:
+                raise ValueError("each must begin with http:// or https:// and a host")
+        return tuple({url.get_secret_value(): url for url in urls}.values())
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, secret: SecretStr) -> SecretStr:
+        if secret:
+            signing_keys(secret.get_secret_value())
+        return secret
+
+    @field_validator("public_url")
+    @classmethod
+    def _no_slash_at_the_end(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.webhook_urls and not self.webhook_secret:
+            raise ValueError("webhook_urls need a webhook_secret (FLOW_WEBHOOK_SECRET)")
+        return self
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:

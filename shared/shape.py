@@ -50,6 +50,9 @@ class Shape:
     """The conditions whose shape is wrong."""
     output: JsonValue = None
     input_schema: JsonValue = None
+    last: str | None = None
+    """The task of ``finally``."""
+    concurrency: JsonValue = None
 
 
 TARGETS = ("target_task_success", "target_task_failure", "target_task_error")
@@ -83,6 +86,8 @@ def read_definition(raw: JsonValue, prefix: str, findings: Findings) -> Shape:
         bad,
         raw.get("output"),
         raw.get("input_schema"),
+        text_of(raw, "finally"),
+        raw.get("concurrency"),
     )
 
 

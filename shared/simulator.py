@@ -5,12 +5,13 @@ of branches and joins are held against this, and the engine as well. A simulatio
 attempts, lists and time is ``shared.simulation``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.flow import Flow
 from shared.simulation.branches import Branch, Branches, Change
 from shared.status import Outcome, RunStatus
+from shared.undoing import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Simulation:
     """In the order in which they ended."""
     status: RunStatus
     outcome: Outcome | None
+    ending: tuple[str, ...] = ()
+    """The tasks that run before it is over: what undoes a success, the latest first, and the
+    last one. Of a list one stands for all its items."""
 
 
 def simulate(
@@ -52,7 +56,7 @@ def simulate(
     begun = _follow(active, branches.start(None))
     while active:
         if begun > flow.definition.max_task_runs:
-            return Simulation(tuple(visits), RunStatus.FAILED, None)
+            return _concluded(flow, visits, Ending(RunStatus.FAILED))
         branch = active.pop(pick(len(active)))
         task, iteration = branch.task, branch.iteration
         outcome = outcome_of(task, iteration)
@@ -63,13 +67,24 @@ def simulate(
 
         targets = flow.decider.choose(task, outcome, asked)
         if targets is None:
-            return Simulation(tuple(visits), RunStatus.FAILED, None)
+            return _concluded(flow, visits, Ending(RunStatus.FAILED))
         begun += _follow(active, branches.move(branch, outcome, targets, None))
         if branches.unmet is not None:
-            return Simulation(tuple(visits), RunStatus.FAILED, None)
+            return _concluded(flow, visits, Ending(RunStatus.FAILED))
     branches.check_books()
     outcome = Outcome.FAILURE if branches.failed else Outcome.SUCCESS
-    return Simulation(tuple(visits), RunStatus.COMPLETED, outcome)
+    return _concluded(flow, visits, Ending(RunStatus.COMPLETED, outcome))
+
+
+def _concluded(flow: Flow, visits: Sequence[SimulatedVisit], ending: Ending) -> Simulation:
+    undoing, undone = flow.undoing, list[str]()
+    if undoing is not None:
+        done = [visit.task for visit in reversed(visits) if visit.outcome is Outcome.SUCCESS]
+        if ending.undoes:
+            undone = [undoing.compensations[t] for t in done if t in undoing.compensations]
+        if undoing.last is not None:
+            undone.append(undoing.last)
+    return Simulation(tuple(visits), ending.status, ending.outcome, tuple(undone))
 
 
 def _follow(active: list[Branch[None]], change: Change[None]) -> int:

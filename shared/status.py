@@ -41,7 +41,8 @@ class TaskRunStatus(StrEnum):
     """A worker executes it. Set by the claim or by the step before; left by its record,
     by a cancel, or by the rescue of a lost worker."""
     WAITING = "waiting"
-    """It asked to be woken later and holds no worker slot. Left when it is woken."""
+    """It asked to be woken later, or waits for its turn under a limit, and holds no worker slot.
+    Left when it is woken or called."""
     SUCCESS = "success"
     """It returned ``success: true``. Final."""
     FAILED = "failed"
@@ -59,8 +60,8 @@ class BranchState(StrEnum):
     """One worker holds it under a claim number. Left by the record of its step, by a release
     or by a rescue."""
     WAITING = "waiting"
-    """It waits at a join, until a time, or for its next attempt. Left when the join is decided
-    or the time has come."""
+    """It waits at a join, until a time, for its next attempt, or for its turn under a limit. Left
+    when the join is decided, the time has come, or it is called."""
     DONE = "done"
     """It ended, merged into another branch at a join, forked, or its run is over. Final."""
 
@@ -81,7 +82,10 @@ class Reason(StrEnum):
     LIMIT_PASSED = "limit_passed"
     CANCELLED_BY = "cancelled_by"
     JOIN_MET = "join_met"
+    LIMIT = "limit"
     ITEMS_FAILED = "items_failed"
+    CANCELLED_OTHERS = "cancelled_others"
+    KEPT = "kept"
 
 
 RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {

@@ -13,6 +13,7 @@ import orjson
 from pydantic import JsonValue
 
 from shared.definition import END, FlowDefinition
+from shared.ending_rules import EndingTasks, check_endings, read_ending_tasks
 from shared.errors import Finding
 from shared.findings import MAX_FINDINGS, Findings, in_order, quoted
 from shared.flow import Flow, prepare_flow
@@ -24,6 +25,7 @@ from shared.references import Use, check_expressions, check_order
 from shared.shape import TARGETS, Shape, read_definition, text_of
 from shared.status import Outcome
 from shared.sub_flows import check_own_calls
+from shared.unserved import check_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,14 @@ def validate_definition(
     limits: Limits | None = None,
     task_types: Collection[str] | None = None,
     params_schemas: Mapping[str, JsonValue] | None = None,
+    queues: Collection[str] | None = None,
     max_findings: int = MAX_FINDINGS,
 ) -> Validated:
     """Judge one definition.
 
     ``prefix`` is its pointer in the body. ``task_types`` are the registered ones; without
     them any type will do, as for a check without a service at hand. ``params_schemas`` are the
-    JSON Schemas of the types that judge their params.
+    JSON Schemas of the types that judge their params, ``queues`` the pools that workers take.
     """
     findings = Findings(max_findings)
     _check_size(raw, prefix, limits or Limits(), findings)
@@ -69,21 +72,23 @@ def validate_definition(
     content = b""
     if not findings.errors:
         shape = read_definition(raw, prefix, findings)
+        endings = read_ending_tasks(shape)
         uses: list[Use] = []
         if not findings.is_full:
-            uses = _check_parts(shape, prefix, task_types, findings)
+            uses = _check_parts(shape, endings, prefix, task_types, findings)
             check_params(shape.tasks or (), params_schemas or {}, prefix, findings)
+            check_queues(shape, prefix, queues, findings)
         if shape.definition is not None and not findings.error_count:
             content = orjson.dumps(raw)
             flow = prepare_flow(shape.definition, hashlib.sha256(content).hexdigest())
             indexes = range(len(flow.graph.names))
             _check_cycles(flow.graph, indexes, prefix, findings)
-            _check_reach(flow.graph, indexes, prefix, findings)
-            check_order(uses, flow.graph, findings)
+            _check_reach(flow.graph, indexes, endings, prefix, findings)
+            check_order(uses, flow.graph, endings, findings)
             _check_joins(shape.definition, flow.graph, prefix, findings)
             check_own_calls(shape.definition, prefix, findings)
         elif not findings.is_full:
-            _check_what_is_sure(shape, prefix, findings)
+            _check_what_is_sure(shape, endings, prefix, findings)
     return Validated(
         errors=tuple(in_order(findings.errors, raw, prefix)),
         warnings=tuple(in_order(findings.warnings, raw, prefix)),
@@ -94,16 +99,21 @@ def validate_definition(
 
 
 def _check_parts(
-    shape: Shape, prefix: str, task_types: Collection[str] | None, findings: Findings
+    shape: Shape,
+    endings: EndingTasks,
+    prefix: str,
+    task_types: Collection[str] | None,
+    findings: Findings,
 ) -> list[Use]:
     """All checks that need no graph; what is named by expressions, for the one that does."""
     names = read_names(shape.tasks)
     _check_names(shape, names, prefix, findings)
     _check_conditions(shape, names, prefix, findings)
+    check_endings(shape, names, endings, prefix, findings)
     if task_types is not None:
         _check_types(shape, prefix, task_types, findings)
     check_input_schema(shape.input_schema, f"{prefix}/input_schema", findings)
-    return check_expressions(shape, names, prefix, findings)
+    return check_expressions(shape, names, endings, prefix, findings)
 
 
 def _check_size(raw: JsonValue, prefix: str, limits: Limits, findings: Findings) -> None:
@@ -245,10 +255,12 @@ def _check_cycles(graph: Graph, indexes: Sequence[int], prefix: str, findings: F
         )
 
 
-def _check_reach(graph: Graph, indexes: Sequence[int], prefix: str, findings: Findings) -> None:
+def _check_reach(
+    graph: Graph, indexes: Sequence[int], endings: EndingTasks, prefix: str, findings: Findings
+) -> None:
     reached = set(graph.order)
     for number, index in enumerate(indexes):
-        if number not in reached:
+        if number not in reached and graph.names[number] not in endings:
             findings.warning(
                 f"{prefix}/tasks/{index}",
                 "unreachable_task",
@@ -279,7 +291,9 @@ def _check_joins(definition: FlowDefinition, graph: Graph, prefix: str, findings
             findings.error(f"{pointer}/join", "never_met", message)
 
 
-def _check_what_is_sure(shape: Shape, prefix: str, findings: Findings) -> None:
+def _check_what_is_sure(
+    shape: Shape, endings: EndingTasks, prefix: str, findings: Findings
+) -> None:
     """Judge as much of the graph as will be so, too, when the other mistakes are mended."""
     names = read_names(shape.tasks)
     readable = read_graph(shape, names)
@@ -288,4 +302,4 @@ def _check_what_is_sure(shape: Shape, prefix: str, findings: Findings) -> None:
     indexes = list(names.first.values())
     _check_cycles(readable.graph, indexes, prefix, findings)
     if readable.is_whole:
-        _check_reach(readable.graph, indexes, prefix, findings)
+        _check_reach(readable.graph, indexes, endings, prefix, findings)

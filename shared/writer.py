@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,21 +20,36 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from shared.afterwards import finish
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
+from shared.ids import BranchId
 from shared.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 BatchFunction = Callable[[Connection, Sequence[T]], Sequence[R]]
 """Writes all items and returns a result for each, in order. Never commits."""
+
+_APART: set[BatchFunction[Any, Any]] = set()
 
 _log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 1_000
 """Items of one transaction: bounds how long others wait for the lock."""
 _DEADLOCK_TRIES = 5
+
+
+def apart(function: F) -> F:
+    """Have the writer give a function's calls a transaction of their own.
+
+    For one that locks more than runs and branches before its end: in one transaction with others
+    it would lock them before their runs.
+    """
+    _APART.add(function)
+    return function
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +77,10 @@ class Writer:
         """Held to take calls, or to give one up. Not to add one: callers are many and never
         wait for each other, because adding to a deque is atomic."""
         self._closing = False
+        self.on_ready: Callable[[Sequence[BranchId]], None] | None = None
+        """Told, on a caller's loop, of branches that a commit made ready beside what its
+        callers asked for."""
+        self._ready: list[BranchId] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -139,6 +159,10 @@ class Writer:
         return live
 
     def _write(self, calls: list[_Call]) -> None:
+        for together in _transactions(calls):
+            self._write_together(together)
+
+    def _write_together(self, calls: list[_Call]) -> None:
         try:
             self._write_group(calls)
         except DatabaseUnavailable as error:
@@ -178,6 +202,8 @@ class Writer:
                 results = function(connection, [call.item for call in members])
                 for call, result in zip(members, results, strict=True):
                     call.result = result
+            ready = finish(connection)
+        self._ready += ready
 
     def _answer(self, calls: list[_Call]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
@@ -189,6 +215,10 @@ class Writer:
             except RuntimeError:
                 # The loop is closed; what was committed is found by whoever comes next.
                 _log.warning("writer_answer_lost", calls=len(members))
+        if self._ready and self.on_ready is not None:
+            with suppress(RuntimeError):
+                calls[0].loop.call_soon_threadsafe(self.on_ready, self._ready)
+        self._ready = []
 
 
 def _resolve(calls: list[_Call]) -> None:
@@ -199,6 +229,18 @@ def _resolve(calls: list[_Call]) -> None:
             call.future.set_exception(call.error)
         else:
             call.future.set_result(call.result)
+
+
+def _transactions(calls: list[_Call]) -> list[list[_Call]]:
+    """Which calls share a transaction: all of them, but for those that stay apart."""
+    if _APART.isdisjoint([call.function for call in calls]):
+        return [calls]
+    others = [call for call in calls if call.function not in _APART]
+    parted: dict[BatchFunction[Any, Any], list[_Call]] = {}
+    for call in calls:
+        if call.function in _APART:
+            parted.setdefault(call.function, []).append(call)
+    return [others, *parted.values()] if others else list(parted.values())
 
 
 def _may_succeed_alone(error: DatabaseUnavailable) -> bool:

@@ -1,8 +1,13 @@
 """Gets branches for the runner: those it was rung for, and those whose ring was lost.
 
-Rung branches wait in a short backlog until there is room, and are claimed many at a time.
-Once a sweep the worker also claims by itself what has been ready for a while, oldest first:
-so nothing depends on Redis but latency.
+Rung branches that find room are claimed at once, many at a time. Those that do not wait in a
+short backlog, and from then on the order of the rings counts no more: with every slot that is
+freed the worker claims what goes first of all that is ready, by priority and then by age,
+wherever it was rung for. So what is urgent overtakes all that was rung before it, also what
+still waits in Redis.
+
+Once a sweep the worker also claims by itself what has been ready for a while, in the same
+order: so nothing depends on Redis but latency.
 """
 
 import asyncio
@@ -38,8 +43,13 @@ class Claimer:
         self._writer = writer
         self._clock = clock
         self._settings = settings
-        self._backlog: OrderedDict[BranchId, None] = OrderedDict()
+        self._backlog: OrderedDict[BranchId, int] = OrderedDict()
+        """Branches that were rung for, with the round in which they were."""
+        self._round = 0
+        self._is_backed_up = False
+        """Whether branches had to wait for room, and perhaps still do."""
         self._is_stopping = False
+        self._failures = 0
 
     @property
     def room(self) -> int:
@@ -57,7 +67,8 @@ class Claimer:
     async def hand_over(self, branch_ids: Sequence[str]) -> None:
         """Take note of branches that somebody rang for."""
         if not self._is_stopping:
-            self._backlog.update((BranchId(branch_id), None) for branch_id in branch_ids)
+            self._backlog.update((BranchId(branch_id), self._round) for branch_id in branch_ids)
+            self._is_backed_up |= len(self._backlog) > self._runner.room
             self._runner.slot_freed.set()
 
     async def claim_for_ever(self) -> None:
@@ -66,9 +77,28 @@ class Claimer:
             await self._runner.slot_freed.wait()
             self._runner.slot_freed.clear()
             while self._backlog and self._runner.room and not self._is_stopping:
-                count = min(self._runner.room, len(self._backlog))
-                ids = tuple(self._backlog.popitem(last=False)[0] for _ in range(count))
-                await self._claim(self._wish(count, ids))
+                if self._is_backed_up or len(self._backlog) > self._runner.room:
+                    await self._claim_best()
+                else:
+                    ids = tuple(self._backlog)
+                    self._backlog.clear()
+                    await self._claim(self._wish(len(ids), ids))
+
+    async def _claim_best(self) -> None:
+        """Claim what goes first of all that is ready, as the backlog says that there is more."""
+        self._round += 1
+        wanted = min(self._runner.room, len(self._backlog))
+        # However short it has been ready.
+        soon = self._clock.now() + 2 * _LATE_SECONDS
+        claimed = await self._claim(self._wish(wanted, None, soon))
+        if claimed is not None:
+            for branch_id in claimed:
+                self._backlog.pop(branch_id, None)
+            if len(claimed) < wanted:
+                # All that was rung for before is taken, by us or by others.
+                later = {i: rung for i, rung in self._backlog.items() if rung == self._round}
+                self._backlog = OrderedDict(later)
+        self._is_backed_up = bool(self._backlog)
 
     async def sweep_for_ever(self) -> None:
         """Claim what is late, once a sweep."""
@@ -112,15 +142,18 @@ class Claimer:
             suspects=suspects,
         )
 
-    async def _claim(self, claim: Claim) -> int:
-        """Claim and run; how many branches it were."""
+    async def _claim(self, claim: Claim) -> list[BranchId] | None:
+        """Claim and run; the branches that it were, or None where the claim failed."""
         if not claim.task_types:
-            return 0
+            return []
         try:
             claimed = await self._writer.call(claim_branches, claim)
         except FlowManagerError as error:
-            _log.warning("claim_failed", error=str(error))
+            self._failures += 1
+            if self._failures == 1:
+                _log.warning("claim_failed", error=str(error))
             await asyncio.sleep(0.1)
-            return 0
+            return None
+        self._failures = 0
         self._runner.start(claimed, suspects=claim.suspects)
-        return len(claimed)
+        return [one.visit.branch_id for one in claimed]

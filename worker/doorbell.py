@@ -26,17 +26,19 @@ from redis.asyncio import ConnectionPool
 from redis.commands.core import AsyncScript
 from structlog.typing import FilteringBoundLogger
 
+from shared.bells import Pool
+from shared.pools import DEFAULT_QUEUE
 from shared.queue import (
     JOB_NAME,
     JOB_PREFIX,
     REDIS_ERRORS,
-    bell_key,
     dump_job,
     load_job,
     make_jobs,
     open_pool,
     send_jobs,
 )
+from worker.bells import Bells
 from worker.rings import TAKE_SCRIPT, read_ring
 
 COMMAND_SECONDS = 2.0
@@ -54,13 +56,19 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class DoorbellWorker(Worker):
-    """Takes arq's keyword arguments, so ``get_kwargs(WorkerSettings)`` fits."""
+    """Takes arq's keyword arguments, so ``get_kwargs(WorkerSettings)`` fits.
 
-    def __init__(self, functions: Sequence[Function], **options: Any) -> None:
+    ``bells`` are those of the worker's pools; without them it serves the default one.
+    """
+
+    def __init__(
+        self, functions: Sequence[Function], *, bells: Bells | None = None, **options: Any
+    ) -> None:
         # Only JSON: with arq's default a stored pickle would be loaded, which is code.
         options |= {"job_serializer": dump_job, "job_deserializer": load_job}
         super().__init__(functions, **options)
-        self._bell_key = bell_key(self.queue_name)
+        self._bells = bells or Bells(self.queue_name, (DEFAULT_QUEUE,))
+        self._looks_at = self._bells.pools
         self._runs_others = any(name != JOB_NAME for name in self.functions)
         # Jobs of other kinds, and cron, do not ring the bell: they are polled for as arq does.
         pace = self.poll_delay_s if self._runs_others or self.burst else IDLE_SECONDS
@@ -168,6 +176,7 @@ class DoorbellWorker(Worker):
             await bell.aclose(close_connection_pool=True)
 
     async def _listen(self, take: AsyncScript, bell: ArqRedis) -> None:
+        self._looks_at = self._bells.pools
         while not self._is_stopping:
             more = await self._look(take)
             self._note_success()
@@ -183,31 +192,40 @@ class DoorbellWorker(Worker):
     async def _look(self, take: AsyncScript) -> bool:
         """Take what is due. Whether there is reason to look again at once."""
         self._freed.clear()
+        more = False
+        for pool in self._looks_at:
+            more |= await self._look_at(take, pool)
+        return more
+
+    async def _look_at(self, take: AsyncScript, pool: Pool) -> bool:
         room = self._room()
-        others_wanted = self.max_jobs - self.job_counter if self._runs_others else 0
+        runs_others = self._runs_others and pool.key == self.queue_name
+        others_wanted = self.max_jobs - self.job_counter if runs_others else 0
         if room == 0 and others_wanted == 0:
             return False
         peers = cast(int, self.ctx["peers"]()) if "peers" in self.ctx else 1
+        keys = (pool.key, pool.bell, pool.others_bell)
         more, payloads, others = await take(
-            keys=[self.queue_name, self._bell_key],
+            keys=[key for key in keys if key is not None],
             args=[
                 timestamp_ms(), room, max(1, peers), others_wanted,
-                JOB_PREFIX, job_key_prefix, in_progress_key_prefix,
+                JOB_PREFIX, job_key_prefix, in_progress_key_prefix, pool.queue,
             ],
         )  # fmt: skip
         if payloads:
-            await self._hand_over([i for payload in payloads for i in read_ring(payload)], room)
+            branch_ids = [i for payload in payloads for i in read_ring(payload)]
+            await self._hand_over(branch_ids, room, pool)
             self.jobs_complete += len(payloads)
         if others and self.allow_pick_jobs:
             await self.start_jobs(others)
         return bool(more and payloads)
 
-    async def _hand_over(self, branch_ids: list[str], room: int) -> None:
+    async def _hand_over(self, branch_ids: list[str], room: int, pool: Pool) -> None:
         """Give the branches to the runner, and those beyond its room back to the queue."""
         surplus = make_jobs(branch_ids[room:], 1, timestamp_ms())
         try:
             if surplus:
-                await send_jobs(self.pool, self.queue_name, surplus, tokens=len(surplus))
+                await send_jobs(self.pool, pool, surplus, tokens=len(surplus))
         finally:
             # Also when Redis has just gone: these are no longer in the queue.
             if branch_ids:
@@ -221,22 +239,29 @@ class DoorbellWorker(Worker):
         wait_seconds = min(self._wait_seconds, FULL_SECONDS) if is_full else self._wait_seconds
         # The server ends a wait on the bell by itself; one that does not is hung.
         limit_seconds = wait_seconds + (0 if is_full else COMMAND_SECONDS)
-        rung: object = None
+        self._looks_at = self._bells.pools
+        rung: tuple[bytes, bytes] | None = None
         try:
             async with asyncio.timeout(limit_seconds) as self._scope:
                 if is_full:
                     await self._freed.wait()
                 else:
-                    waiting = bell.blpop([self._bell_key], timeout=cast(int, wait_seconds))
-                    rung = await cast(Awaitable[object], waiting)
+                    bells = list(self._bells.waited_on)
+                    waiting = bell.blpop(bells, timeout=cast(int, wait_seconds))
+                    rung = await cast(Awaitable[tuple[bytes, bytes] | None], waiting)
         except TimeoutError:
             if not (is_full or self._is_stopping):
                 raise
         finally:
             self._scope = None
-        if rung and self._room() == 0:
+        if rung is None:
+            return
+        name, token = rung
+        if self._room() == 0:
             # We cannot answer this one; somebody else should.
-            await cast(Awaitable[object], self.pool.lpush(self._bell_key, b"1"))
+            await cast(Awaitable[object], self.pool.lpush(name.decode(), token))
+        else:
+            self._looks_at = self._bells.heard(name.decode(), token)
 
     def _room(self) -> int:
         return max(0, cast(int, self.ctx["room"]())) if "room" in self.ctx else UNLIMITED
@@ -251,8 +276,9 @@ class DoorbellWorker(Worker):
 
     async def _is_burst_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
-        if not enough and await self.pool.zcard(self.queue_name):
-            return False
+        for pool in self._bells.pools:
+            if not enough and await self.pool.zcard(pool.key):
+                return False
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         return True
 

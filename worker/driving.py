@@ -17,6 +17,9 @@ from shared.errors import TaskTimeout
 
 _logger = logging.getLogger("flow_manager.worker")
 
+_UNCLOSABLE: list[Coroutine[Any, Any, Any]] = []
+"""Tasks that went on even when they were closed."""
+
 
 class Cancelled(BaseException):
     """Whoever runs this attempt was cancelled, and the task has had its time to clean up.
@@ -158,6 +161,8 @@ class Drive:
             self._coroutine.close()
         except BaseException as error:  # noqa: BLE001  # its last words change nothing any more
             _logger.warning("task_could_not_be_closed: %s", type(error).__name__)
+            # Never collected: that would run it again, in whatever thread collects just then.
+            _UNCLOSABLE.append(self._coroutine)
 
     def _clear(self) -> None:
         for timer in (self._timer, self._grace):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
@@ -29,6 +30,7 @@ from worker.outbound.client import Outbound
 from worker.outbound.policy import OutboundPolicy
 from worker.outbound.process import install
 from worker.runner import Runner
+from worker.webhooks import Webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Engine:
             ringer=self.ringer,
             publisher=publisher,
         )
+        self.writer.on_ready = self._ring
         self.claimer = Claimer(self.runner, self.writer, self.clock, settings)
         self._subscriber = Subscriber(
             redis_url, settings.queue_name, on_cancelled=self.runner.drop_runs
@@ -66,7 +69,9 @@ class Engine:
         self._leader = Leader(
             self.worker_id, self.writer, self.clock, settings, self.ringer, publisher
         )
-        install(Outbound(OutboundPolicy.of(settings)))
+        outbound = Outbound(OutboundPolicy.of(settings))
+        install(outbound)
+        self._webhooks = Webhooks(self.writer, settings, outbound, lambda: self._leader.is_leading)
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
         self._last_loops: list[asyncio.Task[None]] = []
@@ -93,6 +98,9 @@ class Engine:
         ]
         journal = self.runner.journal
         self._last_loops = [loop.create_task(journal.flush_for_ever(), name="journal")]
+        if self.settings.webhook_urls:
+            delivering = self._webhooks.deliver_for_ever()
+            self._last_loops.append(loop.create_task(delivering, name="webhooks"))
         for task in (*self._loops, *self._last_loops):
             task.add_done_callback(_must_not_end)
         keep_from_collector()
@@ -112,7 +120,9 @@ class Engine:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self.runner.stop(self.settings.grace_seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.runner.stop(self.settings.grace_seconds))
+            group.create_task(self._webhooks.stop(self.settings.grace_seconds))
         for task in self._last_loops:
             task.cancel()
         await asyncio.gather(*self._last_loops, return_exceptions=True)
@@ -181,6 +191,9 @@ class Engine:
         except FlowManagerError as error:
             _log.warning("leave_failed", state=state, error=str(error))
             return []
+
+    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
+        self.ringer.ring(branch_ids, chunks=self.runner.peers)
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

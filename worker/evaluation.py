@@ -13,6 +13,7 @@ from shared.evaluation import told
 from shared.expressions import Scope
 from shared.status import Reason
 from shared.store.branches import ClaimedRun, Visit
+from shared.tasks import Json
 from shared.times import iso_time
 from worker.execution import AttemptResult
 from worker.memory import Memory
@@ -22,21 +23,30 @@ def scope_of(
     run: ClaimedRun, visit: Visit, memory: Memory, secrets: Mapping[str, str] | None = None
 ) -> Scope:
     """What the names of a visit's expressions stand for."""
+    item, index = item_of(visit, memory)
     return Scope(
         input=None if run.input is None else orjson.loads(run.input),
         tasks=memory.results(),
         iteration=visit.iteration,
         previous=memory.previous_json(),
-        item=None if visit.item is None else orjson.loads(visit.item),
-        index=None if visit.parent_id is None else visit.item_index,
+        item=item,
+        index=index,
         run={
             "id": visit.flow_run_id,
             "flow_id": run.flow_id,
             "started_at": iso_time(run.started_at),
+            **({} if memory.undone is None else memory.undone.run),
         },
         secrets=secrets or {},
         now=datetime.now(UTC),
     )
+
+
+def item_of(visit: Visit, memory: Memory) -> tuple[Json, int | None]:
+    """The ``item`` and ``index`` of a visit: its own, or in a run's ending of what it undoes."""
+    if memory.undone is not None:
+        return _load(memory.undone.item), memory.undone.index
+    return _load(visit.item), None if visit.parent_id is None else visit.item_index
 
 
 def broken_off(error: ExpressionError, before: AttemptResult | None = None) -> AttemptResult:
@@ -49,3 +59,7 @@ def broken_off(error: ExpressionError, before: AttemptResult | None = None) -> A
         reason=Reason.EXPRESSION_FAILED,
         logs=[] if before is None else before.logs,
     )
+
+
+def _load(data: bytes | None) -> Json:
+    return None if data is None else orjson.loads(data)

@@ -148,9 +148,13 @@ class Executor:
         if isinstance(result, SubFlowRequest):
             return AttemptResult("suspended", logs=logs, starts=result)
         if result.finishes:
-            return AttemptResult("finish", data=result.data, logs=logs)
+            ends_run = None if execution.index is not None else Reason.RUN_FINISHED
+            return AttemptResult("finish", data=result.data, reason=ends_run, logs=logs)
         if result.success:
-            return AttemptResult("success", data=result.data, logs=logs, cancels=result.cancels)
+            more = Reason.CANCELLED_OTHERS if result.cancels else None
+            return AttemptResult(
+                "success", data=result.data, reason=more, logs=logs, cancels=result.cancels
+            )
         return AttemptResult("failure", data=result.data, reason=Reason.RETURNED_FAILURE, logs=logs)
 
     async def _run(

@@ -50,7 +50,10 @@ def judge(
         case "suspended":
             return Judgement("suspended", wake_at=result.wake_at, signal=result.signal)
         case "finish":
-            # An item of a list has only its own end to decide about.
+            # An item of a list has only its own end to decide about, and a run in its ending
+            # ends by itself.
+            if visit.is_ending:
+                return Judgement("success", ())
             return Judgement("success" if visit.parent_id is not None else "finish")
         case "success":
             return Judgement("success", flow.decider.choose(visit.task, Outcome.SUCCESS, applies))
@@ -68,4 +71,7 @@ def judge(
             if delay is not None:
                 return Judgement("retry", wake_at=datetime.now(UTC) + timedelta(seconds=delay))
             outcome = Outcome.FAILURE if kind == "failure" else Outcome.ERROR
+            if visit.is_ending:
+                # No condition is asked: whatever it came to, the ending goes on.
+                return Judgement(kind, ())
             return Judgement(kind, flow.decider.choose(visit.task, outcome, applies))

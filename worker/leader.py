@@ -5,6 +5,7 @@ it covers a crash between commit and ring, a flushed Redis, killed workers and l
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,10 +20,13 @@ from shared.lease_clock import LeaseClock
 from shared.queue import Ringer
 from shared.settings import Settings
 from shared.store import upkeep, workers
+from shared.store.branches import queues_of
 from shared.store.freeing import free_stray, rescue_branches
 from shared.store.parents import wake_parents
 from shared.store.sub_flows import cancel_abandoned
+from shared.store.undoing import Begun
 from shared.writer import Writer
+from worker.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +46,8 @@ class Round:
     lease_now: float
     settings: Settings
     prunes: bool
+    declares: bool = True
+    """Whether the silence of a worker says something about that worker."""
 
 
 @dataclass(slots=True)
@@ -55,7 +61,13 @@ class Report:
     failed: list[FlowRunId] = field(default_factory=list)
     cancelled: list[FlowRunId] = field(default_factory=list)
     """Runs of sub-flows that nobody waits for any more."""
+    stopped: list[FlowRunId] = field(default_factory=list)
+    """Runs that would have failed, and undo first what they did."""
+    begun: list[BranchId] = field(default_factory=list)
+    """The branches that do it."""
     pruned: int = 0
+    queues: dict[BranchId, str] = field(default_factory=dict)
+    """Of the rescued and woken branches those that do not wait in the default queue."""
 
 
 def look_around(connection: Connection, items: Sequence[Round]) -> list[Report]:
@@ -69,17 +81,23 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.is_leading = workers.try_lead(connection, item.worker_id, item.lease_now, lease)
     if not report.is_leading:
         return report
-    report.lost = workers.declare_lost(connection, item.lease_now, lease)
+    if item.declares:
+        report.lost = workers.declare_lost(connection, item.lease_now, lease)
     if report.lost:
         rescued = rescue_branches(connection, report.lost, item.lease_now)
         report.rescued = [r.branch_id for r in rescued if r.losses < settings.max_losses]
     stray = free_stray(connection, item.lease_now)
     report.rescued += [r.branch_id for r in stray if r.losses < settings.max_losses]
-    report.failed = upkeep.give_up(connection, settings.max_losses)
-    report.failed += upkeep.fail_overdue(connection)
+    begun = Begun(item.lease_now)
+    report.failed = upkeep.give_up(connection, settings.max_losses, begun)
+    report.failed += upkeep.fail_overdue(connection, begun)
+    report.stopped, report.begun = begun.runs, begun.ready
     report.woken = upkeep.wake_due(connection, item.lease_now)
     report.woken += wake_parents(connection, report.failed, item.lease_now)
-    report.cancelled = cancel_abandoned(connection, datetime.now(UTC))
+    abandoned = cancel_abandoned(connection, datetime.now(UTC))
+    report.cancelled = abandoned.cancelled
+    report.stopped += abandoned.ending
+    report.queues = queues_of(connection, report.rescued + report.woken + report.begun)
     if item.prunes:
         now = datetime.now(UTC)
         workers.forget_workers(connection, now - _KEEP_WORKERS)
@@ -109,8 +127,19 @@ class Leader:
         self._settings = settings
         self._ringer = ringer
         self._publisher = publisher
+        self._turns = Turns(writer)
         self._is_leading = False
+        self._looked_at: float | None = None
+        """Lease time of the last round that went well."""
+        self._declares_from = -math.inf
+        """Lease time from which on silence counts."""
+        self._failures = 0
         self.peers = 1
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether it did the last round of upkeep."""
+        return self._is_leading
 
     async def lead_for_ever(self) -> None:
         """Look around twice a sweep."""
@@ -121,24 +150,39 @@ class Leader:
             report = await self._round(prunes=prunes)
             behind = report.pruned > 0
             rounds += 1
-            await asyncio.sleep(self._settings.sweep_seconds / _ROUNDS_A_SWEEP)
+            pause = self._settings.sweep_seconds / _ROUNDS_A_SWEEP
+            await (self._turns.call_for(pause) if self._is_leading else asyncio.sleep(pause))
 
     async def _round(self, *, prunes: bool) -> Report:
-        item = Round(self._worker_id, self._clock.now(), self._settings, prunes)
+        now = self._clock.now()
+        self._notice_gap(now)
+        declares = now >= self._declares_from
+        item = Round(self._worker_id, now, self._settings, prunes, declares)
         try:
             report = await self._writer.call(look_around, item)
         except FlowManagerError as error:
-            _log.warning("upkeep_failed", error=str(error))
+            self._failures += 1
+            if self._failures == 1:
+                _log.warning("upkeep_failed", error=str(error))
             return Report()
+        self._failures = 0
+        self._looked_at = now
         if report.is_leading and not self._is_leading:
             _log.info("leading", worker_id=self._worker_id)
         self._is_leading = report.is_leading
         if report.lost:
             _log.warning("workers_lost", workers=report.lost, branches=len(report.rescued))
-        ready = report.rescued + report.woken
+        ready = report.rescued + report.woken + report.begun
         if ready:
-            self._ringer.ring(ready, chunks=self.peers)
+            self._ringer.ring(ready, chunks=self.peers, queues=report.queues)
         ended = report.failed + report.cancelled
         self._publisher.run_ended(ended)
-        self._publisher.cancelled(ended)
+        self._publisher.cancelled(ended + report.stopped)
         return report
+
+    def _notice_gap(self, now: float) -> None:
+        """After a time in which we could not look, nobody else could beat either: let everybody
+        be heard again before the silent ones count as lost."""
+        lease = self._settings.lease_seconds
+        if self._looked_at is not None and now - self._looked_at > lease / 2:
+            self._declares_from = now + lease

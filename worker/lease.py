@@ -1,14 +1,21 @@
 """Keeps this worker's lease, from a thread and a connection of its own.
 
-A task that blocks the event loop must not cost the worker its lease. Every heartbeat also
-reads which branches the database says are ours: what runs here and is not ours any more is
-dropped (it was rescued, or its run was cancelled), and what is ours and does not run here
-(an answer got lost) is given back.
+A task that blocks the event loop for a while must not cost the worker its lease. One that
+never gives it back holds all that runs here: the heart asks the loop to answer, and ends the
+process where it does not, so that others go on.
+
+Every heartbeat also reads which branches the database says are ours: what runs here and is not
+ours any more is dropped (it was rescued, or its run was cancelled), and what is ours and does
+not run here (an answer got lost) is given back.
 """
 
 import asyncio
+import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -21,6 +28,10 @@ from shared.settings import Settings
 from shared.store import workers
 
 _log = structlog.get_logger(__name__)
+
+
+BLOCKED_EXIT_STATUS = 70
+"""As ``EX_SOFTWARE`` of sysexits.h: a task has broken the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Heart:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._failures = 0
+        self._unanswered_seconds = 0.0
 
     def start(self) -> None:
         """Start to beat."""
@@ -67,6 +79,7 @@ class Heart:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._settings.heartbeat_seconds):
+            self._ask_loop()
             try:
                 beat = self._beat()
             except DatabaseUnavailable as error:
@@ -80,6 +93,24 @@ class Heart:
             except RuntimeError:  # the loop is closed: the process ends
                 return
 
+    def _ask_loop(self) -> None:
+        """Ask the event loop for a sign of life, and end the process where it gave none.
+
+        Counted in beats and not by a clock: a process that was paused as a whole has not been
+        blocked by anybody.
+        """
+        limit = self._settings.max_blocked_seconds
+        if self._unanswered_seconds > limit:
+            _log.critical("event_loop_blocked", seconds=limit, at=_where())
+            os._exit(BLOCKED_EXIT_STATUS)
+        self._unanswered_seconds += self._settings.heartbeat_seconds
+        # The loop may be closed by now: then nothing can be blocked any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._unanswered_seconds = 0.0
+
     def _beat(self) -> Beat:
         with self._database.write() as connection:
             now = self._clock.synchronise(connection)
@@ -88,3 +119,9 @@ class Heart:
                 workers.revive(connection, self._worker_id, now)
             held = workers.held_branches(connection, self._worker_id)
             return Beat(is_live, held, workers.count_live(connection))
+
+
+def _where() -> str:
+    """The line that the main thread is at."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return "?" if frame is None else "".join(traceback.format_stack(frame)[-3:])

@@ -12,10 +12,13 @@ from arq.worker import Function
 from shared.logs import set_up_logging
 from shared.queue import dump_job, load_job, redis_settings
 from shared.settings import load_settings
+from worker.bells import Bells
 from worker.engine import Engine
 from worker.rings import ring_function
 
 _settings = load_settings()
+BELLS = Bells(_settings.queue_name, _settings.worker_queues)
+"""Plain arq hears the first of them only; what waits in other pools it finds by its sweeps."""
 
 
 async def start(ctx: dict[Any, Any]) -> None:
@@ -42,7 +45,7 @@ class WorkerSettings:
     functions: ClassVar[list[Function]] = [ring_function()]
     on_startup = start
     on_shutdown = stop
-    queue_name: ClassVar[str] = _settings.queue_name
+    queue_name: ClassVar[str] = BELLS.first.key
     redis_settings: ClassVar[RedisSettings] = redis_settings(_settings.redis_url.get_secret_value())
     job_serializer = dump_job
     job_deserializer = load_job

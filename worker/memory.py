@@ -17,6 +17,7 @@ from shared.database import Database
 from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
 from shared.ids import FlowRunId
+from shared.queries.endings import UndoneVisit, undone_visit
 from shared.queries.results import (
     ItemResult,
     StoredResult,
@@ -49,6 +50,8 @@ class Memory:
     """False while there is more to read than :attr:`read`."""
     read: frozenset[str] | None = None
     """The tasks whose results were read although others were not; None before any reading."""
+    undone: UndoneVisit | None = None
+    """In a run's ending: what the visit there is about."""
 
     def add(self, task: str, result: StoredResult) -> None:
         """Remember what the branch's last visit came to."""
@@ -105,6 +108,9 @@ class Memories:
                 return
             only |= memory.read
         key = (visit.previous_id or visit.flow_run_id, visit.joined_by, only)
+        if visit.is_ending:
+            # It knows more than anybody else behind that task, and more each time.
+            key = (visit.task_run_id, None, only)
         reading = self._snapshots.get(key)
         if reading is None:
             reading = asyncio.ensure_future(asyncio.to_thread(self._read, visit, flow, only))
@@ -121,6 +127,15 @@ class Memories:
         memory.previous, memory.joined = snapshot.previous, snapshot.joined
         memory.is_complete = only is None
         memory.read = only
+
+    async def look_back(self, memory: Memory, visit: Visit) -> None:
+        """Read what a visit in a run's ending is about."""
+        memory.undone = await asyncio.to_thread(self._read_undone, visit)
+        memory.previous, memory.joined = memory.undone.data, None
+
+    def _read_undone(self, visit: Visit) -> UndoneVisit:
+        with self._database.read() as connection:
+            return undone_visit(connection, visit.flow_run_id, visit.previous_id)
 
     async def signal(self, visit: Visit) -> Signal | None:
         """The signal that ended the wait of ``visit``, where one did."""
@@ -163,6 +178,8 @@ class Memories:
                 before = flow.graph.ancestors(visit.task)
                 if len(joined) > 1:
                     memory.joined = joined
+            if visit.is_ending:
+                before = frozenset(flow.tasks)
             if only is not None:
                 before &= only
             memory.before = earlier_results(connection, run, before) if before else {}

@@ -14,8 +14,9 @@ from structlog.typing import FilteringBoundLogger
 
 from shared.queue import JOB_NAME, load_job
 
-# KEYS: queue, bell. ARGV: now, room in branches, peers, others wanted, ring prefix, job key
-# prefix, in-progress key prefix.
+# KEYS: queue, bell and, of a pool that is not the default one, the bell of those who take every
+# queue. ARGV: now, room in branches, peers, others wanted, ring prefix, job key prefix,
+# in-progress key prefix, the pool's name.
 # Takes rings out of the queue, oldest first, until the room or this worker's fair share is
 # used up, and finds due jobs of other kinds, which stay: arq's own code runs those. A job that
 # a plain arq worker has in progress is left alone; a ring whose payload is gone is removed.
@@ -54,7 +55,10 @@ while scanned < 10000 and not (full and #others >= wanted) do
   end
 end
 local more = (left > 0 or not exhausted) and 1 or 0
-if more == 0 then redis.call('DEL', bell) end
+if more == 0 then
+  redis.call('DEL', bell)
+  if KEYS[3] then redis.call('LREM', KEYS[3], 0, ARGV[8]) end
+end
 return {more, payloads, others}
 """
 

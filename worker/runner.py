@@ -19,6 +19,7 @@ from shared.events import Publisher
 from shared.flow import Flow, FlowCache, prepare_flow
 from shared.ids import BranchId, WorkerId
 from shared.lease_clock import LeaseClock
+from shared.pools import DEFAULT_QUEUE
 from shared.queries.results import definition_content
 from shared.queue import Ringer
 from shared.registry import Registry
@@ -31,7 +32,9 @@ from shared.writer import Writer
 from worker.execution import AttemptResult, Executor
 from worker.journal import Journal
 from worker.judging import Judgement
+from worker.limiting import Places
 from worker.memory import Memories, Memory
+from worker.replaying import Replays
 from worker.sub_flows import SubFlows
 from worker.visits import Visits, stored_result
 
@@ -95,7 +98,16 @@ class Runner:
         """What the attempts log and no record takes along."""
         sub_flows = SubFlows(database, clock, settings)
         memories = Memories(database)
-        self._visits = Visits(self._executor, self.journal, memories, sub_flows, registry, settings)
+        self._visits = Visits(
+            self._executor,
+            self.journal,
+            memories,
+            sub_flows,
+            Places(writer, memories, clock),
+            Replays(database),
+            registry,
+            settings,
+        )
         self._flows = FlowCache()
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
@@ -123,7 +135,7 @@ class Runner:
         for item in claimed:
             visit = item.visit
             # Nothing was before the first visit of a run; everything else must be looked up.
-            fresh = visit.previous_id is None and visit.joined_by is None
+            fresh = visit.previous_id is None and visit.joined_by is None and not visit.is_ending
             memory = Memory(is_complete=fresh)
             self._run(RunningBranch(visit, item.run, None, memory, is_suspect=suspects))
 
@@ -140,9 +152,10 @@ class Runner:
                 branch.task.cancel()
 
     def drop_runs(self, flow_run_ids: Collection[str]) -> None:
-        """Stop the branches of cancelled runs."""
+        """Stop the branches of cancelled runs; not what undoes what they did."""
         wanted = set(flow_run_ids)
-        self.drop([i for i, b in self._branches.items() if b.visit.flow_run_id in wanted])
+        stopped = [b.visit for b in self._branches.values() if b.visit.flow_run_id in wanted]
+        self.drop([visit.branch_id for visit in stopped if not visit.is_ending])
 
     def drop_all(self) -> None:
         """Stop everything: this worker was declared lost."""
@@ -203,7 +216,10 @@ class Runner:
 
     async def _step(self, branch: RunningBranch, flow: Flow) -> Visit | None:
         visit = branch.visit
-        result, judgement = await self._visits.make(visit, branch.run, flow, branch.memory)
+        made = await self._visits.make(visit, branch.run, flow, branch.memory)
+        if made is None:
+            return None
+        result, judgement = made
         branch.is_recording = True
         recorded = await self._record(branch, flow, result, judgement)
         branch.is_recording = False
@@ -213,11 +229,11 @@ class Runner:
         self._acquit(branch)
         if recorded.ended is not None:
             self._publisher.run_ended([visit.flow_run_id])
-            if recorded.stops_others:
-                # Its other branches, here and elsewhere, are no longer anybody's.
-                self._publisher.cancelled([visit.flow_run_id])
+        if recorded.stops_others:
+            # Its other branches, here and elsewhere, are no longer anybody's.
+            self._publisher.cancelled([visit.flow_run_id])
         if recorded.ready:
-            self._ringer.ring(recorded.ready, chunks=self.peers)
+            self._ringer.ring(recorded.ready, chunks=self.peers, queues=recorded.queues)
         if judgement.targets is not None:
             branch.memory.add(visit.task, stored_result(result, visit))
         return self._spread(branch, flow, recorded.started)
@@ -228,7 +244,8 @@ class Runner:
         before = None
         for visit in started:
             here = self._branches.get(visit.branch_id)
-            if visit.joined_by is not None or visit.resumed:
+            begins_ending = visit.is_ending and here is not branch
+            if visit.joined_by is not None or visit.resumed or begins_ending:
                 memory = Memory(is_complete=False)
             elif visit.branch_id == branch.visit.branch_id:
                 memory = branch.memory
@@ -259,6 +276,7 @@ class Runner:
             kind=judgement.kind,
             targets=judgement.targets,
             task_types=self.task_types,
+            queues=self._settings.worker_queues,
             lease_now=self._clock.now(),
             data=result.data,
             error=result.error,
@@ -304,7 +322,10 @@ class Runner:
         release = Release(visit.branch_id, visit.claim, visit.task_run_id, self._clock.now())
         try:
             if await self._writer.call(release_branches, release):
-                self._ringer.ring([visit.branch_id])
+                queue = (
+                    DEFAULT_QUEUE if branch.flow is None else branch.flow.tasks[visit.task].queue
+                )
+                self._ringer.ring([visit.branch_id], queues={visit.branch_id: queue})
         except FlowManagerError as error:
             # It is freed when our lease has passed.
             _log.warning("release_failed", branch_id=visit.branch_id, error=str(error))

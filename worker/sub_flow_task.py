@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import MAX_VERSION
-from shared.errors import SubFlowCancelled, SubFlowFailed
+from shared.errors import SubFlowCancelled, SubFlowFailed, SubFlowRefused
 from shared.tasks import BaseTask, FlowRunResult, RunFlow, TaskContext, TaskOutput, TaskResult
 
 
@@ -37,7 +37,9 @@ class SubFlow(BaseTask):
     async def resume(self, context: TaskContext) -> TaskOutput:
         """It is over."""
         run = context.flow_run
-        assert run is not None, "a wait for a run ends when that is over"
+        if run is None:
+            flow_id = context.params.flow_id
+            raise SubFlowRefused(f"flow {flow_id!r} refuses another run while one goes on")
         if run.status == "completed":
             return TaskResult(success=run.outcome == "success", data=run.output)
         told = f"run {run.flow_run_id} of flow {run.flow_id!r}"

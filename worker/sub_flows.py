@@ -13,7 +13,7 @@ import orjson
 
 from shared.database import Database
 from shared.definition import FlowDefinition
-from shared.errors import SubFlowRefused
+from shared.errors import ExpressionError, SubFlowRefused
 from shared.input_schema import check_input
 from shared.lease_clock import LeaseClock
 from shared.queries.definitions import get_version
@@ -21,7 +21,7 @@ from shared.queries.sub_flows import Ancestor, lineage, run_of_visit
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.branches import Visit
-from shared.store.new_runs import Start, new_run, runnable
+from shared.store.new_runs import Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun, ParentVisit
 from shared.task_results import SubFlowRequest
 from shared.tasks import FlowRunResult, Json
@@ -66,14 +66,20 @@ class SubFlows:
         definition = FlowDefinition.model_validate_json(stored.definition)
         _check_input(definition, request)
         parent = ParentVisit(visit.flow_run_id, visit.task_run_id, len(above))
+        ready = runnable(definition, stored.hash, stored.definition)
+        try:
+            limit = limit_of(ready, orjson.loads(request.input))
+        except ExpressionError as error:
+            raise SubFlowRefused(f"flow {definition.id!r}: {error.message}") from None
         start = Start(
             input_json=request.input,
             at=datetime.now(UTC),
             lease_now=self._clock.now(),
             timeout_seconds=timeout_seconds,
             parent=parent,
+            limit=limit,
         )
-        return new_run(runnable(definition, stored.hash, stored.definition), start)
+        return new_run(ready, start)
 
     def _check_lineage(self, flow_id: str, above: list[Ancestor]) -> None:
         if any(ancestor.flow_id == flow_id for ancestor in above):

@@ -22,12 +22,14 @@ from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import EarlierResult, Json
 from worker.collecting import collect
-from worker.evaluation import broken_off, scope_of
+from worker.evaluation import broken_off, item_of, scope_of
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
+from worker.limiting import Places
 from worker.memory import Memories, Memory
 from worker.redaction import Redaction
+from worker.replaying import Replays
 from worker.sub_flows import SubFlows, refused
 
 
@@ -40,6 +42,8 @@ class Visits:
         journal: Journal,
         memories: Memories,
         sub_flows: SubFlows,
+        places: Places,
+        replays: Replays,
         registry: Registry,
         settings: Settings,
     ) -> None:
@@ -47,30 +51,55 @@ class Visits:
         self._journal = journal
         self._memories = memories
         self._sub_flows = sub_flows
+        self._places = places
+        self._replays = replays
         self._registry = registry
         self._settings = settings
 
     async def make(
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
-    ) -> tuple[AttemptResult, Judgement]:
-        """Make an attempt; what it came to, and what that means.
+    ) -> tuple[AttemptResult, Judgement] | None:
+        """Make an attempt; what it came to, and what that means. None where the branch must
+        wait for its turn under a limit first, or is no longer this worker's.
 
         Raises:
             asyncio.CancelledError: the caller was cancelled; what was logged is kept.
         """
         began = time.monotonic()
+        if visit.is_ending:
+            await self._memories.look_back(memory, visit)
+        if run.rerun is not None:
+            kept = await self._replays.result_of(visit, run, flow)
+            if kept is not None:
+                return await self._judge(visit, run, flow, memory, kept, None)
         if flow.tasks[visit.task].for_each is not None and visit.parent_id is None:
             return await self._make_of_items(visit, run, flow, memory)
+        limit = flow.limits.get(visit.task)
+        if limit is not None:
+            try:
+                taken = await self._places.take(limit, visit, run, flow, memory)
+            except ExpressionError as error:
+                return await self._judge(visit, run, flow, memory, broken_off(error), None)
+            if taken is None:
+                return None
+            visit, began = taken, time.monotonic()
         result = await self._attempt(visit, run, flow, memory)
         if result.starts is not None:
-            try:
-                wanted = flow.tasks[visit.task].timeout
-                new_run = await self._sub_flows.prepare(visit, result.starts, wanted)
-            except SubFlowRefused as error:
-                result = refused(error, result)
-            else:
-                return result, Judgement("suspended", sub_flow=new_run)
+            return await self._begin_sub_flow(visit, run, flow, memory, result)
         return await self._judge(visit, run, flow, memory, result, began)
+
+    async def _begin_sub_flow(
+        self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory, result: AttemptResult
+    ) -> tuple[AttemptResult, Judgement]:
+        """Let the visit wait for the run that its attempt asked for."""
+        assert result.starts is not None
+        bound = flow.tasks[visit.task].timeout
+        try:
+            new_run = await self._sub_flows.prepare(visit, result.starts, bound)
+        except SubFlowRefused as error:
+            refusal = refused(error, result)
+            return await self._judge(visit, run, flow, memory, refusal, time.monotonic())
+        return result, Judgement("suspended", sub_flow=new_run)
 
     async def _make_of_items(
         self, visit: Visit, run: ClaimedRun, flow: Flow, memory: Memory
@@ -131,6 +160,7 @@ class Visits:
         if data.params is not None:
             secrets = {name: self._secret(name) for name in data.secrets}
             params = render_params(flow, visit.task, scope_of(run, visit, memory, secrets))
+        item, index = item_of(visit, memory)
         return Execution(
             task_type=visit.task_type,
             name=visit.task,
@@ -144,8 +174,8 @@ class Visits:
             branch=visit.path,
             attempt=visit.attempt,
             iteration=visit.iteration,
-            item=_load(visit.item),
-            index=None if visit.parent_id is None else visit.item_index,
+            item=item,
+            index=index,
             redact=redaction.text if redaction.secrets else None,
             signal=await self._memories.signal(visit) if visit.signal is not None else None,
             flow_run=await self._sub_flows.result(visit) if visit.item_count else None,

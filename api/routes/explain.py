@@ -26,7 +26,9 @@ router = APIRouter()
 async def explain_flow(request: Request) -> Response:
     """A sentence for every reason why the run does not move."""
     resources, flow_run_id = resources_of(request), run_id(request)
-    standing = await resources.reader.call(_read, flow_run_id, resources.clock, resources.settings)
+    standing = await resources.reader.call_in_snapshot(
+        _read, flow_run_id, resources.clock, resources.settings
+    )
     if standing is None:
         raise unknown_run()
     return json_answer(dump(_told(flow_run_id, standing)))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
@@ -26,7 +26,7 @@ from api.parameters import (
     wait_seconds,
 )
 from api.resources import resources_of
-from shared.errors import RunIsOver
+from shared.errors import Conflict, RunIsOver
 from shared.ids import FlowRunId
 from shared.queries import runs
 from shared.status import Outcome, RunStatus
@@ -39,7 +39,7 @@ router = APIRouter()
 async def list_flows(
     request: Request,
     status: RunStatus | None = None,
-    outcome: Outcome | None = None,
+    outcome: Annotated[Literal["success", "failure"] | None, Query()] = None,
     flow_id: Text = None,
     tag: Text = None,
     created_after: Time = None,
@@ -52,7 +52,9 @@ async def list_flows(
 ) -> Response:
     """The newest runs first, a page at a time."""
     resources = resources_of(request)
-    filters = runs.RunFilters(status, outcome, flow_id, tag, created_after, created_before, q)
+    # An error is the outcome of a visit, never of a run.
+    wanted = None if outcome is None else Outcome(outcome)
+    filters = runs.RunFilters(status, wanted, flow_id, tag, created_after, created_before, q)
     page = await resources.reader.call(
         runs.list_runs, filters, run_cursor(cursor), limit or resources.settings.page_size
     )
@@ -71,7 +73,7 @@ async def get_flow(request: Request) -> Response:
             raise unknown_run()
         extend_deadline(request, seconds)
         await resources.endings.wait(flow_run_id, seconds)
-    tag, stored = await resources.reader.call(_read_run, flow_run_id, known_tag)
+    tag, stored = await resources.reader.call_in_snapshot(_read_run, flow_run_id, known_tag)
     if stored is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_tagged(tag))
     return json_answer(representations.run(stored), headers=_tagged(tag))
@@ -94,21 +96,32 @@ async def list_task_runs(request: Request, cursor: Cursor = None, limit: Limit =
 
 @router.post("/flows/{flow_run_id}/cancel", response_model=None, **CANCEL)
 async def cancel_flow(request: Request) -> Response:
-    """Cancel a run that is not over: tasks that run are told, the others never start."""
+    """Cancel a run that is not over: tasks that run are told, the others never start.
+
+    What it has to undo runs before it is cancelled; until then it is in its ending.
+    """
     resources = resources_of(request)
     await refuse_content(request, resources.settings)
     flow_run_id = run_id(request)
-    result = await resources.writer.call(cancel_runs, Cancel(flow_run_id, datetime.now(UTC)))
-    if result == "unknown":
-        raise unknown_run()
-    if result == "over":
-        raise RunIsOver("The run had its final status before it could be cancelled.")
+    cancel = Cancel(flow_run_id, datetime.now(UTC), ready_at=resources.clock.now())
+    result = await resources.writer.call(cancel_runs, cancel)
+    match result:
+        case "unknown":
+            raise unknown_run()
+        case "over":
+            raise RunIsOver("The run had its final status before it could be cancelled.")
+        case "ending":
+            raise Conflict("The run is in its ending already, which nothing cuts short.")
     resources.publisher.cancelled([flow_run_id])
-    resources.publisher.run_ended([flow_run_id])
+    if result == "cancelling":
+        resources.ringer.ring([cancel.branch_id])
+    else:
+        resources.publisher.run_ended([flow_run_id])
     flow_id = await resources.reader.call(runs.flow_of_run, flow_run_id)
     if flow_id is None:
         raise unknown_run()
-    content = representations.accepted(flow_run_id, flow_id, RunStatus.CANCELLED)
+    status = RunStatus.RUNNING if result == "cancelling" else RunStatus.CANCELLED
+    content = representations.accepted(flow_run_id, flow_id, status)
     return json_answer(content, HTTPStatus.ACCEPTED, {"Location": f"/flows/{flow_run_id}"})
 
 

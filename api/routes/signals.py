@@ -64,7 +64,7 @@ async def send_signal(request: Request, signal: str) -> Response:
     if sent.result == "over":
         raise RunIsOver("The run is over: nobody waits for the signal any more.")
     if sent.branch_id is not None:
-        resources.ringer.ring([sent.branch_id])
+        resources.ringer.ring([sent.branch_id], queues={sent.branch_id: sent.queue})
     headers = {"Location": f"/flows/{flow_run_id}"}
     if sent.result == "again":
         headers["Idempotent-Replayed"] = "true"

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import representations
+from api.admitting import admit
 from api.answers import json_answer
 from api.bodies import read_body
 from api.border import extend_deadline
@@ -34,8 +35,9 @@ async def run_flow(request: Request) -> Response:
     created = await resources.writer.call(create_runs, new_run)
     if created.mismatch:
         raise IdempotencyMismatch("The run of this idempotency key was started with another body.")
+    admit(resources, created)
     if created.branch_id is not None:
-        resources.ringer.ring([created.branch_id])
+        resources.ringer.ring([created.branch_id], queues={created.branch_id: new_run.start_queue})
     headers = {"Location": f"/flows/{created.flow_run_id}"}
     if created.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -1,8 +1,10 @@
 """``POST /flows/validate``: everything that can be said about a definition without running it."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +29,12 @@ async def validate(request: Request) -> Response:
     except InvalidDefinition as error:
         return json_answer(_verdict(error.findings, (), None))
     return json_answer(_verdict(validated.errors, validated.warnings, validated.flow))
+
+
+@router.get("/flows/validate", response_model=None, include_in_schema=False)
+async def validate_by_get(_request: Request) -> Response:
+    """Say that this is no run: ``GET /flows/{id}`` would look for one of that name."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
 
 
 def _verdict(errors: Sequence[Finding], warnings: Sequence[Finding], flow: Flow | None) -> bytes:

@@ -15,6 +15,7 @@ from flow_manager.command import (
     runs,
     simulate,
     stored,
+    webhooks,
 )
 
 application = typer.Typer(
@@ -61,6 +62,7 @@ application.command("show")(runs.show)
 application.command("explain")(explain.explain)
 application.command("watch")(runs.watch)
 application.command("cancel")(runs.cancel)
+application.command("rerun")(runs.rerun)
 application.command("signal")(runs.signal)
 _definitions = typer.Typer(
     help="Definitions that are stored at the service.", no_args_is_help=True, rich_markup_mode=None
@@ -73,6 +75,7 @@ _definitions.command("delete")(stored.delete)
 application.add_typer(_definitions, name="definitions")
 application.command("tasks")(installation.tasks)
 application.command("workers")(installation.workers)
+application.command("webhooks")(webhooks.webhooks)
 _with_settings("doctor", application)(diagnosis.doctor)
 _with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)

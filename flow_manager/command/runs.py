@@ -1,4 +1,4 @@
-"""Commands about runs: ``run``, ``runs``, ``show``, ``watch``, ``cancel``, ``signal``.
+"""Commands about runs: ``run``, ``rerun``, ``runs``, ``show``, ``watch``, ``cancel``, ``signal``.
 
 They speak to the service by HTTP, so they work from any machine that reaches it.
 """
@@ -154,9 +154,67 @@ def list_runs(
 
 def cancel(flow_run_id: str = ID, url: str = URL, api_key: str | None = API_KEY) -> None:
     """Cancel a run: running tasks are stopped, and those that wait never start."""
+    from shared.status import RunStatus
+
     with connect(url, api_key) as client:
-        client.cancel(flow_run_id)
-    print(f"Cancelled run {flow_run_id}.")
+        answer = client.cancel(flow_run_id)
+    if answer.status is RunStatus.RUNNING:
+        print(f"Run {flow_run_id} undoes what it did, and is cancelled then.")
+    else:
+        print(f"Cancelled run {flow_run_id}.")
+
+
+def rerun(
+    flow_run_id: str = ID,
+    start: str = typer.Option(
+        "failed", "--from", help="What runs again: start, failed, or a task and what follows it."
+    ),
+    given_input: str | None = typer.Option(
+        None, "--input", help="Another input: JSON, or @FILE.", show_default=False
+    ),
+    definition: Path | None = typer.Option(
+        None,
+        "--definition",
+        help="A corrected definition as JSON, or `latest` for the newest that is stored.",
+        metavar="FILE|latest",
+        show_default=False,
+    ),
+    watched: bool = typer.Option(False, "--watch", help="Show a live tree of its tasks."),
+    timeout_seconds: float | None = TIMEOUT,
+    idempotency_key: str | None = typer.Option(
+        None, "--idempotency-key", help="The same key starts only one run.", show_default=False
+    ),
+    url: str = URL,
+    api_key: str | None = API_KEY,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Run a run again and wait for its result. What succeeded before is kept.
+
+    Exit status as for `run`.
+    """
+    from flow_manager.calls import RequestRefused
+    from flow_manager.command.definitions import read_document
+
+    body, corrected = b"", None
+    if definition is not None and str(definition) not in ("same", "latest"):
+        body, corrected = read_document(definition)
+    elif definition is not None:
+        corrected = str(definition)
+    with connect(url, api_key) as client:
+        try:
+            submitted = client.rerun(
+                flow_run_id,
+                start=start,
+                input=_read_input(given_input),
+                definition=corrected,
+                idempotency_key=idempotency_key,
+            )
+        except RequestRefused as refusal:
+            if refusal.status not in INVALID_STATUSES:
+                raise
+            _print_rerun_refusal(definition, body, corrected, refusal)
+            raise typer.Exit(ExitStatus.INVALID) from None
+        _follow(client, submitted.flow_run_id, watched, timeout_seconds, as_json)
 
 
 def signal(
@@ -284,6 +342,26 @@ def print_refusal(file: Path, body: bytes, refusal: "RequestRefused") -> None:
         bare = finding.pointer.removeprefix("/flow")
         pointer = finding.pointer if locate(body, finding.pointer, None) else bare
         print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
+
+
+def _print_rerun_refusal(
+    file: Path | None, body: bytes, definition: "JsonValue", refusal: "RequestRefused"
+) -> None:
+    """The same for a rerun: with a place in the file where it is about the file."""
+    from flow_manager.command.definitions import describe
+
+    wrapper = "/flow" if isinstance(definition, dict) and "flow" in definition else ""
+    findings = [_finding(each) for each in refusal.problem.errors]
+    if not findings:
+        print(refusal, file=sys.stderr)
+    for finding in findings:
+        if file is not None and body and finding.pointer.startswith("/definition"):
+            pointer = wrapper + finding.pointer.removeprefix("/definition")
+            print(describe(file, body, finding, pointer, "error"), file=sys.stderr)
+            continue
+        hint = f" ({finding.suggestion})" if finding.suggestion else ""
+        option = f"--{finding.pointer[1:]}" if finding.pointer else "rerun"
+        print(f"{option}: {finding.message}{hint} [{finding.code}]", file=sys.stderr)
 
 
 def _finding(error: dict[str, "JsonValue"]) -> "Finding":

@@ -82,10 +82,14 @@ def _heading(run: Run) -> Text:
     text = Text(run.name or run.flow_id, style="bold")
     text.append(f"  {run.flow_run_id}  ", style="dim")
     text.append(run.status.value, style=STATUS_STYLES[run.status.value])
+    if run.ending is not None:
+        text.append(f", in its ending: will be {run.ending.status.value}", style="yellow")
     if run.outcome is not None:
         text.append(f", outcome {run.outcome.value}", style=STATUS_STYLES[run.outcome.value])
     if run.duration_ms is not None:
         text.append(f"  {duration(run.duration_ms)}", style="dim")
+    if run.rerun_of is not None:
+        text.append(f"  rerun of {run.rerun_of}", style="dim")
     return text
 
 
@@ -114,7 +118,9 @@ def _line(task: TaskRunResult, symbols: dict[str, str]) -> Text:
     if task.error is not None:
         text.append(f"  {task.error.type}: {_first_line(task.error.message)}", style="red")
     elif task.reason:
-        text.append(f"  {task.reason}", style=style)
+        # Of what a rerun kept the old task run's id would only fill the line.
+        reason = "kept" if task.reason.startswith("kept:") else task.reason
+        text.append(f"  {reason}", style=style)
     return text
 
 

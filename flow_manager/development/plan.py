@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flow_manager.development.places import database_url, redis_url
 from shared.errors import InvalidSettings
+from shared.pools import EVERY_QUEUE
 from shared.settings import Settings
 
 HOST = "127.0.0.1"
@@ -51,6 +52,9 @@ def environment_of(plan: Plan) -> dict[str, str]:
     environment["FLOW_DATABASE_URL"] = plan.database_url or database_url(plan.data)
     environment["FLOW_REDIS_URL"] = plan.redis_url or redis_url(plan.data)
     environment["FLOW_TASK_MODULES"] = ",".join(plan.settings.task_modules)
+    if "worker_queues" not in plan.settings.model_fields_set:
+        # Nobody else is there to take what names a queue.
+        environment["FLOW_WORKER_QUEUES"] = EVERY_QUEUE
     return environment
 
 

@@ -7,10 +7,11 @@ Python's objects can be reached from it. It is pure: the time comes in with the 
 
 from shared.expressions.expression import Expression, parse_expression
 from shared.expressions.functions import FUNCTIONS
-from shared.expressions.references import EarlierResult, Reference, Scope
+from shared.expressions.references import ENDING_RUN_KEYS, EarlierResult, Reference, Scope
 from shared.expressions.templates import Problem, Template, TemplateReference, parse_template
 
 __all__ = [
+    "ENDING_RUN_KEYS",
     "FUNCTIONS",
     "EarlierResult",
     "Expression",

@@ -49,7 +49,7 @@ class Scope:
     item: Json = None
     index: int | None = None
     run: Mapping[str, Json] = field(default_factory=dict)
-    """``id``, ``flow_id`` and ``started_at``."""
+    """``id``, ``flow_id`` and ``started_at``; when a run ends also how it will have ended."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     now: datetime | None = None
     """The time that ``now()`` tells; without it, ``now()`` is an error."""
@@ -78,7 +78,9 @@ CONTAINERS = ("tasks", "run", "secrets")
 
 ROOTS = (*VALUES, *CONTAINERS)
 TASK_KINDS = ("data", "success", "error", "iteration")
-RUN_KEYS = ("id", "flow_id", "started_at")
+ENDING_RUN_KEYS = ("status", "outcome", "error")
+"""What only the tasks that run when a run ends can read of it."""
+RUN_KEYS = ("id", "flow_id", "started_at", *ENDING_RUN_KEYS)
 CONSTANTS: dict[str, Json] = {"true": True, "false": False, "null": None}
 
 

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import shared.models  # noqa: F401  # declares the tables
+import shared.limit_models
+import shared.models  # noqa: F401  # they declare the tables
 
 connection = context.config.attributes["connection"]
 context.configure(

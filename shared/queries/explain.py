@@ -1,5 +1,6 @@
-"""The facts of why a run stands still, read in one transaction and bounded in number."""
+"""The facts of why a run stands still, read in one snapshot and bounded in number."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,10 +9,8 @@ import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    String,
     and_,
     case,
-    cast,
     func,
     literal_column,
     select,
@@ -25,7 +24,8 @@ from shared.explanation import (
     ForRun,
     ForSignal,
     HeldBack,
-    JoinNotRun,
+    InEnding,
+    InLine,
     Over,
     Place,
     Ready,
@@ -36,9 +36,15 @@ from shared.explanation import (
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.paths import FINALLY_PATH
+from shared.pools import serves
+from shared.queries.endings import left_to_undo
+from shared.queries.joins import joins_not_run
+from shared.queries.lines import read_lines
 from shared.queries.rows import AnyRow
 from shared.queries.sub_flows import runs_of_visits
-from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
+from shared.status import BranchState, Outcome, RunStatus
+from shared.undoing import parse_ending
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -52,7 +58,6 @@ MAX_TOLD = 100
 """Branches that are told about; of the rest only the number."""
 _MAX_STANDING = 1_000
 """Branches among which those are looked for that a join waits for."""
-_MAX_FAILURES = 1_000
 _MAX_AHEAD = 10_000
 """A queue that is longer is told to be as long as this."""
 
@@ -94,6 +99,8 @@ class _Around:
     books: Mapping[str, AnyRow]
     awaited: Mapping[str, AnyRow]
     """Runs of sub-flows, by the task runs that wait for them."""
+    lines: Mapping[str, InLine]
+    """Branch -> what it waits for under a limit."""
 
 
 def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) -> Standing | None:
@@ -104,6 +111,7 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
             runs.c.outcome,
             runs.c.error,
             runs.c.finished_at,
+            runs.c.ending,
             runs.c.definition_hash,
             definitions.c.content,
         )
@@ -115,14 +123,34 @@ def read_standing(connection: Connection, flow_run_id: FlowRunId, at: Moment) ->
     flow = prepare_flow(FlowDefinition.model_validate_json(run.content), run.definition_hash)
     status = RunStatus(run.status)
     if status is not RunStatus.RUNNING:
-        facts: list[Fact] = [_over(run, status), *_not_run(connection, flow_run_id, flow, status)]
+        end = _over(run, status)
+        facts: list[Fact] = [end, *joins_not_run(connection, flow_run_id, flow, end)]
         return Standing(status, facts[:MAX_TOLD], max(len(facts) - MAX_TOLD, 0))
     total = connection.execute(
         select(func.count()).select_from(branches).where(*_open(flow_run_id))
     ).scalar_one()
     told = _told(connection, flow_run_id)
     around = _around(connection, flow_run_id, at, flow, told)
-    return Standing(status, [_fact(row, around) for row in told], max(total - len(told), 0))
+    facts = [_fact(row, around) for row in told]
+    if run.ending is not None:
+        facts.insert(0, _in_ending(connection, flow_run_id, run, flow, told))
+    return Standing(status, facts, max(total - len(told), 0))
+
+
+def _in_ending(
+    connection: Connection, flow_run_id: FlowRunId, run: AnyRow, flow: Flow, told: Sequence[AnyRow]
+) -> InEnding:
+    ending = parse_ending(run.ending)
+    comes_to = ending.concluded()
+    has_begun_last = any(row.path == FINALLY_PATH for row in told)
+    return InEnding(
+        status=comes_to.status,
+        outcome=comes_to.outcome,
+        error_type=None if comes_to.error is None else str(comes_to.error["type"]),
+        left=left_to_undo(connection, flow_run_id),
+        failed=ending.failed,
+        last=None if has_begun_last or flow.undoing is None else flow.undoing.last,
+    )
 
 
 def _open(flow_run_id: FlowRunId) -> tuple[ColumnElement[bool], ...]:
@@ -133,6 +161,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
     """The branches to tell about; those first that others wait for."""
     at_join = and_(
         branches.c.state == BranchState.WAITING,
+        branches.c.task_run_id.is_(None),
         branches.c.wake_at.is_(None),
         branches.c.signal.is_(None),
         branches.c.items_left == 0,
@@ -149,6 +178,7 @@ def _told(connection: Connection, flow_run_id: FlowRunId) -> Sequence[AnyRow]:
             branches.c.task_run_id,
             branches.c.worker_id,
             branches.c.losses,
+            branches.c.priority,
             branches.c.ready_at,
             branches.c.wake_at,
             branches.c.signal,
@@ -216,11 +246,12 @@ def _around(
         standing=standing,
         books={row.task: row for row in books},
         awaited=runs_of_visits(connection, opened),
+        lines=read_lines(connection, [r for r in told if r.state == BranchState.WAITING], at.now),
     )
 
 
 def _ahead(connection: Connection, told: Sequence[AnyRow]) -> dict[str, int]:
-    """How many ready branches of its queue came before each ready branch.
+    """How many ready branches of its queue are to be taken before each ready branch.
 
     One walk of a queue's index for each queue: a literal, because SQLite does not use a partial
     index for a parameter.
@@ -228,24 +259,22 @@ def _ahead(connection: Connection, told: Sequence[AnyRow]) -> dict[str, int]:
     found: dict[str, int] = {}
     waiting = [row for row in told if row.state == BranchState.READY]
     for queue in sorted({row.queue for row in waiting}):
-        mine = sorted((row.ready_at, str(row.id)) for row in waiting if row.queue == queue)
+        mine = sorted((_turn(row), str(row.id)) for row in waiting if row.queue == queue)
         rows = connection.execute(
-            select(branches.c.ready_at)
-            .where(
-                branches.c.state == literal_column("'ready'"),
-                branches.c.queue == queue,
-                branches.c.ready_at < mine[-1][0],
-            )
-            .order_by(branches.c.ready_at)
+            select(branches.c.priority, branches.c.ready_at)
+            .where(branches.c.state == literal_column("'ready'"), branches.c.queue == queue)
+            .order_by(branches.c.priority.desc(), branches.c.ready_at)
             .limit(_MAX_AHEAD)
-        ).scalars()
-        times = list(rows)
-        place = 0
-        for ready_at, branch in mine:
-            while place < len(times) and times[place] < ready_at:
-                place += 1
-            found[branch] = place
+        )
+        turns = [_turn(row) for row in rows]
+        for turn, branch in mine:
+            found[branch] = bisect_left(turns, turn)
     return found
+
+
+def _turn(row: AnyRow) -> tuple[int, float]:
+    """What decides who goes first: the priority, then who has waited longer."""
+    return -row.priority, row.ready_at
 
 
 def _fact(row: AnyRow, around: _Around) -> Fact:
@@ -254,6 +283,9 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
         return _ready(row, place, around)
     if row.state == BranchState.RUNNING:
         return _running(row, place, around)
+    line = around.lines.get(row.id)
+    if line is not None:
+        return line
     seconds = None if row.wake_at is None else (row.wake_at - around.at.now).total_seconds()
     if row.items_left and (awaited := around.awaited.get(row.task_run_id)) is not None:
         return ForRun(place, awaited.id, awaited.flow_id, RunStatus(awaited.status))
@@ -273,7 +305,7 @@ def _fact(row: AnyRow, around: _Around) -> Fact:
 
 
 def _ready(row: AnyRow, place: Place, around: _Around) -> Ready:
-    serving = [one for one in around.workers if row.queue in orjson.loads(one.queues)]
+    serving = [one for one in around.workers if serves(orjson.loads(one.queues), row.queue)]
     able = around.able.get(row.task_type, frozenset())
     return Ready(
         place=place,
@@ -331,58 +363,3 @@ def _over(run: AnyRow, status: RunStatus) -> Over:
         error_type=error.get("type"),
         error=error.get("message"),
     )
-
-
-def _not_run(
-    connection: Connection, flow_run_id: FlowRunId, flow: Flow, status: RunStatus
-) -> list[JoinNotRun]:
-    """The joins that branches waited at, or missed, and that never ran."""
-    graph = flow.graph
-    ran = set(
-        connection.execute(
-            select(task_runs.c.task).where(task_runs.c.flow_run_id == flow_run_id).distinct()
-        ).scalars()
-    )
-    idle = [graph.names[number] for number in graph.joins if graph.names[number] not in ran]
-    if not idle:
-        return []
-    arrived = {
-        row.task: row.came
-        for row in connection.execute(
-            select(branches.c.task, func.count(cast(branches.c.id, String)).label("came"))
-            .where(branches.c.flow_run_id == flow_run_id, branches.c.task.in_(idle))
-            .group_by(branches.c.task)
-        )
-    }
-    failures = connection.execute(
-        select(task_runs.c.task, task_runs.c.branch, task_runs.c.error)
-        .where(
-            task_runs.c.flow_run_id == flow_run_id,
-            task_runs.c.status == TaskRunStatus.FAILED,
-            task_runs.c.item_index < 0,
-        )
-        .order_by(task_runs.c.id)
-        .limit(_MAX_FAILURES)
-    ).all()
-    told = []
-    for join in idle:
-        missed_by = [p for row in failures if (p := _missing(flow, join, row)) is not None]
-        closed = status is RunStatus.COMPLETED
-        if arrived.get(join) or (closed and missed_by):
-            told.append(
-                JoinNotRun(join, arrived.get(join, 0), list(dict.fromkeys(missed_by)), not closed)
-            )
-    return told
-
-
-def _missing(flow: Flow, join: str, failure: AnyRow) -> Place | None:
-    """Where the failure took a branch away from the join: it led there by successes only."""
-    graph = flow.graph
-    number, bit = graph.numbers[failure.task], graph.bits[graph.numbers[join]]
-    outcome = Outcome.FAILURE if failure.error is None else Outcome.ERROR
-    ahead = graph.possible[number][outcome].targets
-    if not graph.success_reach[number] & bit:
-        return None
-    if any((graph.reach[target] | graph.bits[target]) & bit for target in ahead):
-        return None
-    return Place(failure.branch, failure.task)

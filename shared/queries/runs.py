@@ -57,6 +57,7 @@ _SUMMARY = (
     runs.c.created_at,
     runs.c.started_at,
     runs.c.finished_at,
+    runs.c.rerun_of,
 )
 
 _TASK_RUN = (
@@ -81,6 +82,7 @@ _RUN = select(
     runs.c.input,
     runs.c.output,
     runs.c.parent_flow_run_id,
+    runs.c.ending,
     definitions.c.content.label("definition"),
 )
 _RUN = _RUN.join_from(
@@ -101,7 +103,9 @@ _LAST_LOG_LINES = (
     .limit(bindparam("limit"))
 )
 
-_STATUS = select(runs.c.status, runs.c.finished_at).where(runs.c.id == bindparam("run"))
+_STATUS = select(runs.c.status, runs.c.finished_at, runs.c.ending).where(
+    runs.c.id == bindparam("run")
+)
 
 _CHANGES = select(
     func.count(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import orjson
 from sqlalchemy import (
     Connection,
     Select,
@@ -115,6 +116,21 @@ def task_types(connection: Connection) -> Sequence[AnyRow]:
 def advertised_types(connection: Connection) -> dict[str, bytes | None]:
     """The names of :func:`task_types`, with the JSON Schemas of their params."""
     return {str(row.name): row.params_schema for row in task_types(connection)}
+
+
+def served_queues(connection: Connection) -> frozenset[str] | None:
+    """The queues that live workers take or, where none lives, the last ones took.
+
+    None where there never was a worker.
+    """
+    rows = connection.execute(
+        select(workers.c.state, workers.c.queues)
+        .order_by(case((workers.c.state == "live", 0), else_=1), workers.c.id.desc())
+        .limit(MAX_WORKERS)
+    ).all()
+    live = [row for row in rows if row.state == "live"]
+    told = live or rows[:_RECENT_WORKERS]
+    return frozenset(queue for row in told for queue in orjson.loads(row.queues)) or None
 
 
 def stats(connection: Connection, finished_since: datetime) -> Stats:

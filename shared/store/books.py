@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from shared.decider import Head, JoinCount
 from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
@@ -43,6 +43,8 @@ class RunBooks:
     """The step that ends the run as completed, whatever still runs."""
     unmet: str | None = None
     """The join that too few can reach any more, which ends the run."""
+    ends: bool = False
+    """Whether its ending is over by these steps."""
     results: list[Recorded] = field(default_factory=list)
 
 
@@ -60,7 +62,10 @@ class Books:
         self.runs: dict[FlowRunId, RunBooks] = {}
         self.now = datetime.now(UTC)
         self.locked = locked
+        self.begins_endings = False
+        """Whether there is more to write since the runs were closed."""
         self._finished: list[dict[str, object]] = []
+        self._finished_in_order: list[dict[str, object]] = []
         self._suspended: list[dict[str, object]] = []
         self._begun: list[dict[str, object]] = []
         self._moved: list[dict[str, object]] = []
@@ -81,16 +86,20 @@ class Books:
         self._lines.extend(step.logs)
         if step.kind not in ("suspended", "mapped"):
             success = step.kind in ("success", "finish")
-            self._finished.append(
-                {
-                    "t_id": step.visit.task_run_id,
-                    "t_status": (TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED).value,
-                    "t_reason": step.reason,
-                    "t_data": step.data,
-                    "t_error": step.error,
-                    "t_at": self.now,
-                }
-            )
+            row: dict[str, object] = {
+                "t_id": step.visit.task_run_id,
+                "t_status": (TaskRunStatus.SUCCESS if success else TaskRunStatus.FAILED).value,
+                "t_reason": step.reason,
+                "t_data": step.data,
+                "t_error": step.error,
+                "t_at": self.now,
+            }
+            run = self.locked.get(step.flow_run_id) if step.flow.undoing else None
+            if run is None:
+                self._finished.append(row)
+            else:
+                # Whatever follows from it is counted from here on, before it can end.
+                self._finished_in_order.append({**row, "t_position": run.task_runs})
 
     # What a step comes to, one method a way.
 
@@ -101,7 +110,7 @@ class Books:
         state = BranchState.WAITING
         if step.signal is not None and take_kept_signal(self.connection, step):
             state = BranchState.READY
-            self.results[step.branch_id].ready.append(step.branch_id)
+            self._hand_over(step, step.visit)
         awaited = 0 if step.sub_flow is None else 1
         self._move(step, state, step.visit, wake_at=step.wake_at, signal=step.signal, items=awaited)
 
@@ -116,7 +125,7 @@ class Books:
         if state is BranchState.RUNNING:
             self.begin(step, visit)
         elif state is BranchState.READY:
-            self.results[step.branch_id].ready.append(visit.branch_id)
+            self._hand_over(step, visit)
         row = branch_row(step, visit, state)
         row |= {
             "joined_by": visit.joined_by,
@@ -167,12 +176,11 @@ class Books:
         if state is BranchState.RUNNING:
             self.begin(step, visit)
         elif state is BranchState.READY:
-            self.results[step.branch_id].ready.append(visit.branch_id)
+            self._hand_over(step, visit)
 
     def fork(self, step: Step, heads: Sequence[Head]) -> None:
         """End the branch in new ones, one a head; some begin here, the others are anybody's."""
         self._move(step, BranchState.DONE, step.visit)
-        ready = self.results[step.branch_id].ready
         keep = max(step.keep, 1)
         for head in heads:
             state = self._state_at(step, head, may_begin=keep > 0)
@@ -181,21 +189,41 @@ class Books:
                 keep -= 1
                 self.begin(step, visit)
             elif state is BranchState.READY:
-                ready.append(visit.branch_id)
+                self._hand_over(step, visit)
             self._new_branches.append(branch_row(step, visit, state))
             if len(self._new_branches) >= _ROWS_KEPT:
                 self._write(INSERT_BRANCH, self._new_branches)
+
+    def visit_at_end(self, step: Step, visit: Visit, *, is_new: bool) -> None:
+        """Let the branch of a run's ending, or a new one, make a visit that no condition leads
+        to: here, where this worker can, else it is anybody's."""
+        state = self._state_at(step, Head(visit.task, waits=False), may_begin=True)
+        begins = state is BranchState.RUNNING
+        visit = visit._replace(task_run_id=TaskRunId(new_id()) if begins else _NO_TASK_RUN)
+        if is_new:
+            self.begins_endings = True
+            visit = visit._replace(claim=int(begins))
+            self._new_branches.append(branch_row(step, visit, state))
+        else:
+            self._move(step, state, visit)
+        if begins:
+            self.begin(step, visit)
+        else:
+            self.results[step.branch_id].ready.append(visit.branch_id)
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""
         self._begun.append(task_run_row(visit, step.worker_id, self.now))
         self.results[step.branch_id].started.append(visit)
 
+    def _hand_over(self, step: Step, visit: Visit) -> None:
+        self.results[step.branch_id].hand_over(visit.branch_id, step.flow.tasks[visit.task])
+
     def _state_at(self, step: Step, head: Head, *, may_begin: bool) -> BranchState:
         """What a branch does that came to ``head``."""
         if head.waits:
             return BranchState.WAITING
-        runs_here = may_begin and step.flow.tasks[head.task].task_type in step.task_types
+        runs_here = may_begin and step.begins(head.task)
         return BranchState.RUNNING if runs_here else BranchState.READY
 
     def _next_visit(self, step: Step, head: Head, at: Visit | None, state: BranchState) -> Visit:
@@ -250,12 +278,15 @@ class Books:
         waits = wake_at is not None or signal is not None or items > 0
         stays = state is BranchState.DONE or waits
         has_run = running or (stays and state is not BranchState.DONE)
+        task = step.flow.tasks[visit.task]
         self._moved.append(
             {
                 "b_id": step.branch_id,
                 "b_state": state.value,
                 "b_task": visit.task,
                 "b_type": visit.task_type,
+                "b_queue": task.queue,
+                "b_priority": task.priority,
                 "b_iteration": visit.iteration,
                 "b_attempt": visit.attempt if running or stays else 0,
                 "b_previous": visit.previous_id,
@@ -277,6 +308,7 @@ class Books:
         """Write every row gathered so far."""
         for statement, rows in (
             (_FINISH, self._finished),
+            (_FINISH_IN_ORDER, self._finished_in_order),
             (_SUSPEND, self._suspended),
             (_MOVE, self._moved),
             (INSERT_BRANCH, self._new_branches),
@@ -298,16 +330,24 @@ _ROWS_KEPT = 1_000
 """New branches gathered before they are written: a wide fork shall not cost its width in memory."""
 
 
+_RESULT: dict[str, BindParameter[object]] = {
+    "status": bindparam("t_status"),
+    "reason": bindparam("t_reason"),
+    "data": bindparam("t_data"),
+    "error": bindparam("t_error"),
+    "finished_at": bindparam("t_at"),
+}
+
 _FINISH = Statement(
     update(task_runs)
     .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
-    .values(
-        status=bindparam("t_status"),
-        reason=bindparam("t_reason"),
-        data=bindparam("t_data"),
-        error=bindparam("t_error"),
-        finished_at=bindparam("t_at"),
-    )
+    .values(**_RESULT)
+)
+
+_FINISH_IN_ORDER = Statement(
+    update(task_runs)
+    .where(task_runs.c.id == bindparam("t_id"), task_runs.c.status == TaskRunStatus.RUNNING)
+    .values(**_RESULT, position=bindparam("t_position"))
 )
 
 _SUSPEND = Statement(
@@ -323,6 +363,8 @@ _MOVE = Statement(
         state=bindparam("b_state"),
         task=bindparam("b_task"),
         task_type=bindparam("b_type"),
+        queue=bindparam("b_queue"),
+        priority=bindparam("b_priority"),
         iteration=bindparam("b_iteration"),
         attempt=bindparam("b_attempt"),
         previous_id=bindparam("b_previous"),

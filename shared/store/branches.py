@@ -3,12 +3,23 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import NO_INDEX, Branch, FlowRun, TaskRun
+from shared.paths import is_ending
+from shared.pools import DEFAULT_QUEUE, EVERY_QUEUE
 from shared.statements import Row, Statement
 from shared.status import BranchState, TaskRunStatus
 
@@ -46,6 +57,11 @@ class Visit(NamedTuple):
     signal: str | None = None
     """The signal that it waited for."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it belongs to the ending of its run."""
+        return is_ending(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
@@ -55,6 +71,8 @@ class ClaimedRun:
     definition_hash: str
     input: bytes | None
     started_at: datetime
+    rerun: bytes | None = None
+    """Of a run that keeps results of another one: which (``shared.replay``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Claim:
 
     worker_id: WorkerId
     queues: tuple[str, ...]
+    """Its pools; with ``"*"`` every one."""
     task_types: Collection[str]
     """What the worker can run; other branches are left to others."""
     limit: int
@@ -79,7 +98,7 @@ class Claim:
     """A branch that cost so many workers their lives is given no other; one that is a single
     loss short of it is a suspect."""
     branch_ids: tuple[BranchId, ...] | None = None
-    """Those it was rung for; None: whatever is ready, oldest first."""
+    """Those it was rung for; None: whatever is ready, by priority, then oldest first."""
     ready_before: float | None = None
     """Lease time: without a ring, only what is ready for longer."""
     ready_after: float | None = None
@@ -120,26 +139,44 @@ def _claim(connection: Connection, item: Claim) -> list[Claimed]:
         _START_RUN.write(connection, [{"r_id": run, "r_at": at} for run in sorted(first)])
     found = _RUNS.all(connection, {"ids": sorted({v.flow_run_id for v in visits})})
     by_id = {
-        row.id: ClaimedRun(row.flow_id, row.definition_hash, row.input, row.started_at or at)
+        row.id: ClaimedRun(
+            row.flow_id, row.definition_hash, row.input, row.started_at or at, row.rerun
+        )
         for row in found
     }
     return [Claimed(visit, by_id[visit.flow_run_id]) for visit in visits]
 
 
 def _ready(connection: Connection, item: Claim) -> list[Row]:
-    """Lock the branches that fit a wish, oldest first; what others lock is left to them."""
+    """Lock the branches that fit a wish; what others lock is left to them."""
     threshold = max(1, item.max_losses - 1)
-    wish: dict[str, object] = {
+    wish: dict[str, Any] = {
         "queues": item.queues,
         "types": sorted(item.task_types),
         "most": 1 if item.suspects else item.limit,
         "low": threshold if item.suspects else 0,
         "high": item.max_losses - 1 if item.suspects else threshold - 1,
     }
+    takes_all = EVERY_QUEUE in item.queues
     if item.branch_ids is not None:
-        return _RUNG.all(connection, {**wish, "ids": item.branch_ids})
+        rung = _RUNG_ANYWHERE if takes_all else _RUNG
+        return rung.all(connection, {**wish, "ids": item.branch_ids})
     wish |= {"before": item.ready_before, "after": item.ready_after}
-    return _LATE.all(connection, wish)
+    queues = [row.queue for row in _WAITED_IN.all(connection, {})] if takes_all else item.queues
+    if len(queues) == 1:
+        return _BEST.all(connection, {**wish, "queue": queues[0]})
+    # One walk of the index for each: together they would have to be sorted, however many wait.
+    found = [row for each in queues for row in _BEST.all(connection, {**wish, "queue": each})]
+    found.sort(key=lambda row: (-row.priority, row.ready_at))
+    return found[: wish["most"]]
+
+
+def queues_of(connection: Connection, branch_ids: Sequence[BranchId]) -> dict[BranchId, str]:
+    """The queues of those of some branches that do not wait in the default one."""
+    if not branch_ids:
+        return {}
+    rows = _ELSEWHERE.all(connection, {"ids": sorted(branch_ids)})
+    return {BranchId(row.id): row.queue for row in rows}
 
 
 def _begin(row: Row) -> Visit:
@@ -154,7 +191,7 @@ def _begin(row: Row) -> Visit:
         row.task_type,
         row.iteration,
         row.attempt if resumed else row.attempt + 1,
-        row.task_run_id if resumed else TaskRunId(new_id()),
+        row.task_run_id if resumed else _new_task_run(row),
         row.previous_id,
         row.joined_by,
         row.tracked,
@@ -167,6 +204,14 @@ def _begin(row: Row) -> Visit:
         row.items_failed,
         row.signal,
     )
+
+
+def _new_task_run(row: Row) -> TaskRunId:
+    """The id of the attempt that begins: for the first one at a join the id by which the merged
+    branches know it."""
+    if row.joined_by is not None and not row.attempt and row.parent_id is None:
+        return TaskRunId(row.joined_by)
+    return TaskRunId(new_id())
 
 
 def _taken(visit: Visit, worker_id: WorkerId) -> dict[str, object]:
@@ -202,6 +247,7 @@ def task_run_row(visit: Visit, worker_id: WorkerId, at: datetime) -> dict[str, o
         "iteration": visit.iteration,
         "item_index": visit.item_index,
         "attempt": visit.attempt,
+        "previous_id": visit.previous_id,
         "status": TaskRunStatus.RUNNING.value,
         "worker_id": worker_id,
         "started_at": at,
@@ -231,35 +277,67 @@ _VISIT_COLUMNS = (
     branches.c.signal,
 )
 
+_MOST_QUEUES = 100
+"""Queues that a worker looks at which takes every one; the others have their turn later."""
+
 _MAY_RUN = (
     branches.c.state == BranchState.READY,
     branches.c.task_type.in_(bindparam("types", expanding=True)),
     branches.c.losses.between(bindparam("low"), bindparam("high")),
 )
 
-_RUNG = Statement(
-    select(*_VISIT_COLUMNS)
-    .where(
-        branches.c.id.in_(bindparam("ids", expanding=True)),
-        *_MAY_RUN,
-        # Kept from the index of ready branches: SQLite would walk through all of them.
-        branches.c.queue.concat("").in_(bindparam("queues", expanding=True)),
+
+def _rung(*queues: ColumnElement[bool]) -> Statement:
+    """Those of given branches that may run."""
+    return Statement(
+        select(*_VISIT_COLUMNS)
+        .where(branches.c.id.in_(bindparam("ids", expanding=True)), *_MAY_RUN, *queues)
+        .order_by(branches.c.id)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
     )
-    .order_by(branches.c.id)
+
+
+_RUNG_ANYWHERE = _rung()
+
+_RUNG = _rung(
+    # Kept from the index of ready branches: SQLite would walk through all of them.
+    branches.c.queue.concat("").in_(bindparam("queues", expanding=True))
+)
+
+_BEST = Statement(
+    select(*_VISIT_COLUMNS, branches.c.priority, branches.c.ready_at)
+    .where(
+        *_MAY_RUN,
+        branches.c.queue == bindparam("queue"),
+        or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after")),
+    )
+    .order_by(branches.c.priority.desc(), branches.c.ready_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
 
-_LATE = Statement(
-    select(*_VISIT_COLUMNS)
-    .where(
-        *_MAY_RUN,
-        branches.c.queue.in_(bindparam("queues", expanding=True)),
-        or_(branches.c.ready_at <= bindparam("before"), branches.c.ready_at > bindparam("after")),
+# A literal, because SQLite does not use a partial index for a parameter.
+_IS_READY = branches.c.state == literal_column("'ready'")
+_FIRST_QUEUE = select(func.min(branches.c.queue).label("queue")).where(_IS_READY)
+_FIRST = _FIRST_QUEUE.cte("waited_in", recursive=True)
+_QUEUES = _FIRST.union_all(
+    select(
+        select(func.min(branches.c.queue))
+        .where(_IS_READY, branches.c.queue > _FIRST.c.queue)
+        .scalar_subquery()
+    ).where(_FIRST.c.queue.is_not(None))
+)
+
+_WAITED_IN = Statement(
+    select(_QUEUES.c.queue).where(_QUEUES.c.queue.is_not(None)).limit(_MOST_QUEUES)
+)
+"""The queues in which branches wait: from each to the next one by the index, however many wait."""
+
+_ELSEWHERE = Statement(
+    select(branches.c.id, branches.c.queue).where(
+        branches.c.id.in_(bindparam("ids", expanding=True)), branches.c.queue != DEFAULT_QUEUE
     )
-    .order_by(branches.c.ready_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
 )
 
 INSERT_TASK_RUN = Statement(
@@ -274,6 +352,7 @@ INSERT_TASK_RUN = Statement(
         "iteration",
         "item_index",
         "attempt",
+        "previous_id",
         "status",
         "worker_id",
         "started_at",
@@ -310,6 +389,11 @@ _START_RUN = Statement(
 
 _RUNS = Statement(
     select(
-        runs.c.id, runs.c.flow_id, runs.c.definition_hash, runs.c.input, runs.c.started_at
+        runs.c.id,
+        runs.c.flow_id,
+        runs.c.definition_hash,
+        runs.c.input,
+        runs.c.started_at,
+        runs.c.rerun,
     ).where(runs.c.id.in_(bindparam("ids", expanding=True)))
 )

@@ -10,6 +10,7 @@ from shared.models import Branch, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.books import Books
+from shared.store.places import free_holders
 from shared.store.step import Step
 
 branches = Branch.__table__
@@ -37,6 +38,8 @@ def cancel_at(
     if not rows:
         return []
     stop(connection, rows, reason, books.now)
+    if step.flow.limits:
+        free_holders(connection, [row.id for row in rows])
     stopped = {row.id for row in rows}
     for result in books.runs[step.flow_run_id].results:
         result.started[:] = [v for v in result.started if v.branch_id not in stopped]

@@ -20,6 +20,7 @@ from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.books import Books
 from shared.store.branches import Visit
 from shared.store.cancelling import stop
+from shared.store.places import free_holders
 from shared.store.step import Step
 
 branches = Branch.__table__
@@ -32,7 +33,7 @@ def begin_items(books: Books, step: Step) -> None:
     books.wait_for_items(step, total)
     at_once = step.flow.tasks[step.task].concurrency or total
     keep = min(max(step.keep, 1), at_once)
-    runs_here = visit.task_type in step.task_types
+    runs_here = step.begins(step.task)
     for index, item in enumerate(step.items):
         state = BranchState.WAITING if index >= at_once else BranchState.READY
         if runs_here and index < keep:
@@ -99,7 +100,8 @@ def _count_down(connection: Connection, books: Books, parent: Row, ended: _Ended
         ready_at = ended.step.lease_now
         if rows:
             _LET_GO.write(connection, [{"b_id": r.id, "b_ready_at": ready_at} for r in rows])
-            books.results[ended.step.branch_id].ready += [BranchId(row.id) for row in rows]
+            for row in rows:
+                books.results[ended.step.branch_id].hand_over(BranchId(row.id), task)
     if is_over:
         _wake(connection, books, parent, ended.step, left, failed)
     else:
@@ -110,14 +112,17 @@ def _stop_others(connection: Connection, books: Books, parent: Row, ended: _Ende
     """End the items that are still open: their result is no longer asked for."""
     culprit = next(step for step in reversed(ended.steps) if step.kind != "success")
     reason = f"{Reason.SIBLING_FAILED}:{parent.task}[{culprit.visit.item_index}]"
-    stop(connection, _OPEN.all(connection, {"parent": parent.id}), reason, books.now)
+    rows = _OPEN.all(connection, {"parent": parent.id})
+    stop(connection, rows, reason, books.now)
+    if ended.step.flow.limits:
+        free_holders(connection, [row.id for row in rows])
 
 
 def _wake(
     connection: Connection, books: Books, parent: Row, step: Step, left: int, failed: int
 ) -> None:
     """Let the parent's visit go on: here, where this worker can, to be given its result."""
-    runs_here = parent.task_type in step.task_types
+    runs_here = step.begins(parent.task)
     claim = parent.claim + 1
     _WAKE.run(
         connection,
@@ -133,7 +138,7 @@ def _wake(
     )
     result = books.results[step.branch_id]
     if not runs_here:
-        result.ready.append(BranchId(parent.id))
+        result.hand_over(BranchId(parent.id), step.flow.tasks[parent.task])
         return
     _RESUME.run(connection, {"t_id": parent.task_run_id, "t_worker": step.worker_id})
     result.started.append(

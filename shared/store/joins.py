@@ -130,7 +130,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     visit = visit._replace(joined_by=visit.task_run_id)
     _END_WAITING.run(connection, {**where, "w_joined": visit.joined_by, "w_chosen": [chosen.id]})
     books.runs[step.flow_run_id].visits += 1
-    runs_here = visit.task_type in step.task_types
+    runs_here = step.begins(join)
     _FIRE.run(
         connection,
         {
@@ -149,7 +149,7 @@ def _fire(connection: Connection, books: Books, step: Step, join: str) -> None:
     if runs_here:
         books.begin(step, visit)
     else:
-        books.results[step.branch_id].ready.append(visit.branch_id)
+        books.results[step.branch_id].hand_over(visit.branch_id, step.flow.tasks[join])
 
 
 _READ = Statement(

@@ -12,6 +12,7 @@ branches = Branch.__table__
 def branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object]:
     """The row of a branch that a step has made."""
     running = state is BranchState.RUNNING
+    task = step.flow.tasks[visit.task]
     return {
         "id": visit.branch_id,
         "flow_run_id": visit.flow_run_id,
@@ -19,7 +20,8 @@ def branch_row(step: Step, visit: Visit, state: BranchState) -> dict[str, object
         "state": state.value,
         "task": visit.task,
         "task_type": visit.task_type,
-        "queue": "default",
+        "queue": task.queue,
+        "priority": task.priority,
         "iteration": visit.iteration,
         "attempt": 1 if running else 0,
         "previous_id": visit.previous_id,
@@ -40,6 +42,7 @@ _BRANCH_COLUMNS = (
     "task",
     "task_type",
     "queue",
+    "priority",
     "iteration",
     "attempt",
     "previous_id",

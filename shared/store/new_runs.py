@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from shared.definition import FlowDefinition
 from shared.ids import BranchId, FlowRunId, new_id
+from shared.limits import RunLimit, run_limit
 from shared.store.runs import NewRun, ParentVisit
 
 
@@ -27,8 +28,12 @@ class RunnableDefinition:
     tags_json: bytes
     start_task: str
     start_type: str
+    start_queue: str
+    start_priority: int
     input_schema: JsonValue
     timeout_seconds: float | None
+    limited: FlowDefinition | None
+    """The definition of a flow with ``concurrency``; None for others, which need it no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Start:
     timeout_seconds: float | None = None
     """A bound beside the definition's own; the shorter one counts."""
     parent: ParentVisit | None = None
+    limit: RunLimit | None = None
+    """The place that it needs to begin, by :func:`limit_of`."""
 
 
 def runnable(
@@ -59,9 +66,21 @@ def runnable(
         tags_json=orjson.dumps(definition.tags),
         start_task=definition.start_task,
         start_type=start.task_type,
+        start_queue=start.queue,
+        start_priority=start.priority,
         input_schema=definition.input_schema,
         timeout_seconds=definition.timeout,
+        limited=None if definition.concurrency is None else definition,
     )
+
+
+def limit_of(definition: RunnableDefinition, given: JsonValue) -> RunLimit | None:
+    """The place that a run with this input needs to begin; None where its flow is not limited.
+
+    Raises:
+        ExpressionError: its key cannot be worked out from the input.
+    """
+    return None if definition.limited is None else run_limit(definition.limited, given)
 
 
 def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
@@ -78,10 +97,13 @@ def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
         tags_json=definition.tags_json,
         start_task=definition.start_task,
         start_type=definition.start_type,
+        start_queue=definition.start_queue,
+        start_priority=definition.start_priority,
         created_at=start.at,
         ready_at=start.lease_now,
         idempotency_key=start.idempotency_key,
         request_hash=start.request_hash,
         deadline=start.at + timedelta(seconds=min(bounds)) if bounds else None,
         parent=start.parent,
+        limit=start.limit,
     )

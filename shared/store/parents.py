@@ -31,10 +31,12 @@ def wake_parents(
     return [branch for row in awaited for branch in wake_visit(connection, row[0], ready_at)]
 
 
-def wake_visit(connection: Connection, task_run_id: TaskRunId, ready_at: float) -> list[BranchId]:
-    """Let the visit of a task run go on, if it still waits; its branch."""
+def wake_visit(
+    connection: Connection, task_run_id: TaskRunId, ready_at: float
+) -> dict[BranchId, str]:
+    """Let the visit of a task run go on, if it still waits; its branch, with its queue."""
     waiting = _WAKE.all(connection, {"task_run": task_run_id, "ready_at": ready_at})
-    return [BranchId(row.id) for row in waiting]
+    return {BranchId(row.id): row.queue for row in waiting}
 
 
 _AWAITED = Statement(
@@ -57,5 +59,5 @@ _WAKE = Statement(
         branches.c.state == BranchState.WAITING,
     )
     .values(state=BranchState.READY.value, items_left=0, ready_at=bindparam("ready_at"))
-    .returning(branches.c.id)
+    .returning(branches.c.id, branches.c.queue)
 )

@@ -1,23 +1,36 @@
 """Runs: create them, and end them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.ids import BranchId, FlowRunId, TaskRunId
+from shared.afterwards import ring_for
+from shared.database import announces
+from shared.ids import BranchId, FlowRunId, TaskRunId, new_id
+from shared.limits import RunLimit
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
+from shared.pools import DEFAULT_QUEUE
 from shared.statements import Row, Statement
-from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.status import BranchState, Outcome, Reason, RunStatus, TaskRunStatus
+from shared.store.admission import Admission, runs_to_cancel
 from shared.store.parents import wake_parents
+from shared.store.places import free_runs, settle
+from shared.store.undoing import Begun, Standing, read_standings
+from shared.undoing import Ending, Undoing
+from shared.writer import apart
 
 runs = FlowRun.__table__
 branches = Branch.__table__
 task_runs = TaskRun.__table__
 definitions = StoredDefinition.__table__
+
+_TRIES = 5
+"""To make room for a run while others begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +54,12 @@ class NewRun:
     request_hash: str | None = None
     deadline: datetime | None = None
     """When it fails if it is not over by then."""
+    start_queue: str = DEFAULT_QUEUE
+    start_priority: int = 0
     parent: "ParentVisit | None" = None
     """Of a sub-flow's run."""
+    limit: RunLimit | None = None
+    """Of a flow with ``concurrency``: the place that it needs to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +78,104 @@ class CreatedRun:
 
     flow_run_id: FlowRunId
     branch_id: BranchId | None
-    """The branch to ring for; None for a replay."""
+    """The branch to ring for; None for a replay, and for a run that must wait its turn."""
     replayed: bool = False
     mismatch: bool = False
     """The key was used before, with another body."""
+    refused_for: FlowRunId | None = None
+    """Nothing was stored: this run has the place, and whoever comes meanwhile is refused."""
+    cancelled: tuple[FlowRunId, ...] = ()
+    """Runs that were cancelled for this one."""
 
 
+@apart
 def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[CreatedRun]:
     """Store new runs and their first branches, each idempotency key once."""
     _store_definitions(connection, items)
+    announced = announces(connection)
     results: dict[FlowRunId, CreatedRun] = {}
-    plain = [item for item in items if item.idempotency_key is None]
+    plain = [item for item in items if item.idempotency_key is None and item.limit is None]
     accepted = list(plain)
     if plain:
-        _INSERT_RUN.write(connection, [_run_row(item) for item in plain])
+        _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
     for item in items:
+        if item.limit is not None:
+            continue
         if item.idempotency_key is None:
             results[item.flow_run_id] = CreatedRun(item.flow_run_id, item.branch_id)
             continue
-        created = _create_by_key(connection, item)
+        created = _create_by_key(connection, item, announced)
         results[item.flow_run_id] = created
         if not created.replayed:
             accepted.append(item)
     if accepted:
         _INSERT_BRANCH.write(connection, [_branch_row(item) for item in accepted])
+    limited = [(item, item.limit) for item in items if item.limit is not None]
+    if limited:
+        results |= _create_limited(connection, limited)
     return [results[item.flow_run_id] for item in items]
+
+
+def _create_limited(
+    connection: Connection, items: Sequence[tuple[NewRun, RunLimit]]
+) -> dict[FlowRunId, CreatedRun]:
+    """Store runs of flows with ``concurrency``, as far as they are not refused."""
+    results: dict[FlowRunId, CreatedRun] = {}
+    patient = [one for one in items if one[1].on_limit != "cancel_running"]
+    admission = Admission(connection, [limit for _, limit in patient])
+    for item, limit in patient:
+        results[item.flow_run_id] = _admit(connection, item, limit, admission)
+    admission.close()
+    for item, limit in items:
+        # One after another: the next may be meant to cancel the one before.
+        if limit.on_limit == "cancel_running":
+            results[item.flow_run_id] = _create_in_place(connection, item, limit)
+    return results
+
+
+def _create_in_place(connection: Connection, item: NewRun, limit: RunLimit) -> CreatedRun:
+    """Store a run for which those that run are cancelled."""
+    cancelled: tuple[FlowRunId, ...] = ()
+    for tries_left in reversed(range(_TRIES)):
+        if _replay(connection, item) is None:
+            oldest = runs_to_cancel(connection, limit, cancelled)
+            cancel_runs(connection, [Cancel(one, item.created_at) for one in oldest])
+            cancelled += oldest
+        # Keys are locked after runs: where another run has begun at this very moment, the key is
+        # let go of again before that one is cancelled, too.
+        with_key = connection.begin_nested()
+        ready = settle(connection, [("run", flow_run_id) for flow_run_id in cancelled])
+        admission = Admission(connection, [limit])
+        if tries_left == 0 or admission.refusing(limit) is None:
+            break
+        with_key.rollback()
+    ring_for(connection, ready)
+    created = _admit(connection, item, limit, admission)
+    admission.close()
+    with_key.commit()
+    return replace(created, cancelled=cancelled)
+
+
+def _admit(
+    connection: Connection,
+    item: NewRun,
+    limit: RunLimit,
+    admission: Admission,
+) -> CreatedRun:
+    """Store one run with its place; not one that is refused, or was stored before."""
+    replay = _replay(connection, item)
+    if replay is not None:
+        return replay
+    refusing = admission.refusing(limit) if limit.on_limit == "refuse" else None
+    if refusing is not None:
+        return CreatedRun(item.flow_run_id, None, refused_for=refusing)
+    created = _create_by_key(connection, item, announces(connection))
+    if created.replayed:
+        return created
+    begins = admission.enter(item.flow_run_id, item.branch_id, limit, item.created_at)
+    state = BranchState.READY if begins else BranchState.WAITING
+    _INSERT_BRANCH.write(connection, [_branch_row(item) | {"state": state.value}])
+    return CreatedRun(item.flow_run_id, item.branch_id if begins else None)
 
 
 def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
@@ -106,16 +196,28 @@ def _store_definitions(connection: Connection, items: Sequence[NewRun]) -> None:
         )
 
 
-def _create_by_key(connection: Connection, item: NewRun) -> CreatedRun:
+def _create_by_key(connection: Connection, item: NewRun, announced: bool) -> CreatedRun:
     statement = _insert(connection, runs).on_conflict_do_nothing(
         index_elements=[runs.c.idempotency_key]
     )
     # Not by the row count: drivers need not know it for an INSERT, and psycopg does not.
-    if connection.execute(statement.returning(runs.c.id), _run_row(item)).first() is not None:
+    row = _run_row(item, announced)
+    if connection.execute(statement.returning(runs.c.id), row).first() is not None:
         return CreatedRun(item.flow_run_id, item.branch_id)
+    replay = _replay(connection, item)
+    assert replay is not None
+    return replay
+
+
+def _replay(connection: Connection, item: NewRun) -> CreatedRun | None:
+    """The run that its idempotency key made before."""
+    if item.idempotency_key is None:
+        return None
     existing = connection.execute(
         select(runs.c.id, runs.c.request_hash).where(runs.c.idempotency_key == item.idempotency_key)
-    ).one()
+    ).one_or_none()
+    if existing is None:
+        return None
     return CreatedRun(
         FlowRunId(existing.id),
         None,
@@ -129,13 +231,14 @@ def _insert(connection: Connection, table: object) -> "postgresql.Insert | sqlit
     return dialect.insert(table)  # type: ignore[no-any-return]  # the same for both
 
 
-def _run_row(item: NewRun) -> dict[str, object]:
+def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
     return {
         "id": item.flow_run_id,
         "flow_id": item.flow_id,
         "name": item.name,
         "definition_hash": item.definition_hash,
         "status": RunStatus.RUNNING.value,
+        "to_announce": int(announced),
         "input": item.input_json,
         "tags": item.tags_json,
         "active": 1,
@@ -148,6 +251,7 @@ def _run_row(item: NewRun) -> dict[str, object]:
         "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
         "parent_task_run_id": None if item.parent is None else item.parent.task_run_id,
         "depth": 0 if item.parent is None else item.parent.depth,
+        "concurrency_key": None if item.limit is None else item.limit.key.shown,
     }
 
 
@@ -159,7 +263,8 @@ def _branch_row(item: NewRun) -> dict[str, object]:
         "state": BranchState.READY.value,
         "task": item.start_task,
         "task_type": item.start_type,
-        "queue": "default",
+        "queue": item.start_queue,
+        "priority": item.start_priority,
         "iteration": 1,
         "attempt": 0,
         "tracked": False,
@@ -181,6 +286,7 @@ _INSERT_RUN = Statement(
         "name",
         "definition_hash",
         "status",
+        "to_announce",
         "input",
         "tags",
         "active",
@@ -206,6 +312,7 @@ _INSERT_BRANCH = Statement(
         "task",
         "task_type",
         "queue",
+        "priority",
         "iteration",
         "attempt",
         "tracked",
@@ -215,7 +322,9 @@ _INSERT_BRANCH = Statement(
     ),
 )
 
-CancelResult = Literal["cancelled", "over", "unknown"]
+CancelResult = Literal["cancelled", "cancelling", "ending", "over", "unknown"]
+"""``cancelling``: it is, as soon as what it has done is undone; ``ending``: its ending had begun
+already, and nothing cuts that short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,33 +333,53 @@ class Cancel:
 
     flow_run_id: FlowRunId
     at: datetime
+    branch_id: BranchId = field(default_factory=lambda: BranchId(new_id()))
+    """The branch to ring for where it is ``cancelling``."""
+    ready_at: float = 0
+    """Lease time."""
 
 
 def cancel_runs(connection: Connection, items: Sequence[Cancel]) -> list[CancelResult]:
     """Cancel runs that are not over; a run that ends at the same moment has one winner."""
     ids = sorted({item.flow_run_id for item in items})
     known = lock_runs(connection, ids)
+    running = [row.id for row in known.values() if row.status == RunStatus.RUNNING]
+    standings = read_standings(connection, running) if running else {}
     results: dict[FlowRunId, CancelResult] = {}
     for item in items:
-        row = known.get(item.flow_run_id)
-        if row is None:
-            results[item.flow_run_id] = "unknown"
-        elif row.status != RunStatus.RUNNING:
-            results.setdefault(item.flow_run_id, "over")
-        elif item.flow_run_id not in results:
-            _end_run(connection, item.flow_run_id, RunStatus.CANCELLED, None, item.at)
-            stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
-            results[item.flow_run_id] = "cancelled"
+        if item.flow_run_id not in results:
+            standing = standings.get(item.flow_run_id)
+            if standing is not None:
+                results[item.flow_run_id] = _cancel(connection, item, standing)
+            else:
+                results[item.flow_run_id] = "over" if item.flow_run_id in known else "unknown"
     wake_parents(connection, [one for one, result in results.items() if result == "cancelled"])
     return [results[item.flow_run_id] for item in items]
 
 
+def _cancel(connection: Connection, item: Cancel, standing: Standing) -> CancelResult:
+    if standing.is_ending:
+        return "ending"
+    stop_branches(connection, item.flow_run_id, Reason.RUN_CANCELLED, item.at)
+    begun, ending = Begun(item.ready_at, item.branch_id), Ending(RunStatus.CANCELLED)
+    is_final = begun.conclude(connection, item.flow_run_id, standing.undoing, ending, item.at)
+    return "cancelled" if is_final else "cancelling"
+
+
 def fail_run(
-    connection: Connection, flow_run_id: FlowRunId, error: bytes, reason: str, at: datetime
-) -> None:
-    """End a locked, running run as failed and stop its branches."""
-    _end_run(connection, flow_run_id, RunStatus.FAILED, error, at)
+    connection: Connection,
+    flow_run_id: FlowRunId,
+    error: bytes,
+    reason: str,
+    at: datetime,
+    undoing: Undoing | None,
+    begun: Begun,
+) -> bool:
+    """Stop the branches of a locked, running run and let it end as failed; whether that is
+    final, and not the beginning of its ending."""
     stop_branches(connection, flow_run_id, reason, at)
+    ending = Ending(RunStatus.FAILED, Outcome.FAILURE, error=orjson.loads(error))
+    return begun.conclude(connection, flow_run_id, undoing, ending, at)
 
 
 def lock_runs(connection: Connection, ids: Sequence[FlowRunId]) -> dict[FlowRunId, Row]:
@@ -276,20 +405,6 @@ _LOCK_RUNS = Statement(
 )
 
 
-def _end_run(
-    connection: Connection,
-    flow_run_id: FlowRunId,
-    status: RunStatus,
-    error: bytes | None,
-    at: datetime,
-) -> None:
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == flow_run_id, runs.c.status == RunStatus.RUNNING)
-        .values(status=status, error=error, finished_at=at, active=0)
-    )
-
-
 def stop_branches(
     connection: Connection, flow_run_id: FlowRunId, reason: str, at: datetime
 ) -> None:
@@ -307,6 +422,7 @@ def stop_branches(
         )
         .values(status=TaskRunStatus.CANCELLED, reason=reason, finished_at=at)
     )
+    free_runs(connection, [flow_run_id])
 
 
 _OPEN = (branches.c.flow_run_id == bindparam("run"), branches.c.state != BranchState.DONE)

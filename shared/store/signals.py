@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.models import Branch, SignalRow
+from shared.pools import DEFAULT_QUEUE
 from shared.statements import Statement
 from shared.status import BranchState, RunStatus
 from shared.store.runs import lock_runs
@@ -46,6 +47,8 @@ class SentSignal:
     """``again``: one with its key was sent before, and counts."""
     branch_id: BranchId | None = None
     """The branch that goes on, to ring for."""
+    queue: str = DEFAULT_QUEUE
+    """Where it waits for a worker."""
 
 
 def send_signals(connection: Connection, items: Sequence[NewSignal]) -> list[SentSignal]:
@@ -90,7 +93,7 @@ def _send(connection: Connection, item: NewSignal) -> SentSignal:
     if branch is None:
         return SentSignal("sent")
     _LET_GO.run(connection, {"b_id": branch.id, "b_ready_at": item.ready_at})
-    return SentSignal("sent", BranchId(branch.id))
+    return SentSignal("sent", BranchId(branch.id), branch.queue)
 
 
 def take_kept_signal(connection: Connection, step: Step) -> bool:
@@ -109,7 +112,7 @@ _BY_KEY = Statement(
 )
 
 _WAITING = Statement(
-    select(branches.c.id, branches.c.task_run_id)
+    select(branches.c.id, branches.c.task_run_id, branches.c.queue)
     .where(
         branches.c.flow_run_id == bindparam("run"),
         branches.c.signal == bindparam("name"),

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Literal
 
 from shared.decider import Targets
+from shared.definition import TaskDefinition
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, WorkerId
+from shared.pools import DEFAULT_QUEUE, serves
 from shared.status import Outcome, RunStatus
 from shared.store.branches import Visit
 from shared.store.logs import LoggedLine
@@ -27,6 +29,8 @@ class Step:
     task_types: Collection[str]
     """What the worker can run: other tasks are handed over."""
     lease_now: float
+    queues: Collection[str] = (DEFAULT_QUEUE,)
+    """Whose branches the worker takes: others are handed over, too."""
     targets: Targets | None = None
     """Where the conditions lead; None for an error that nobody handles."""
     data: bytes | None = None
@@ -71,10 +75,20 @@ class Step:
         """Whether the branch is in the books of the joins."""
         return self.visit.tracked
 
+    def begins(self, task: str) -> bool:
+        """Whether the worker may go on with ``task`` itself."""
+        definition = self.flow.tasks[task]
+        return definition.task_type in self.task_types and serves(self.queues, definition.queue)
+
     @property
     def ends_item(self) -> bool:
         """Whether it is the end of one item of a list."""
         return self.visit.parent_id is not None and self.kind in _OUTCOMES
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was made in the ending of its run."""
+        return self.flow.undoing is not None and self.visit.is_ending
 
     @property
     def outcome(self) -> Outcome | None:
@@ -95,7 +109,19 @@ class Recorded:
     """The visits that the worker goes on with."""
     ready: list[BranchId] = field(default_factory=list)
     """Branches for anybody, to ring for."""
+    queues: dict[BranchId, str] = field(default_factory=dict)
+    """The queues of those of them that do not wait in the default one."""
     ended: RunStatus | None = None
     """The final status of the run, where this step ended it."""
     stops_others: bool = False
     """Whether other branches of the run were stopped by it."""
+
+    def hand_over(self, branch_id: BranchId, task: TaskDefinition) -> None:
+        """Note that a branch is ready for ``task``, which somebody else may run."""
+        self.ring_for(branch_id, task.queue)
+
+    def ring_for(self, branch_id: BranchId, queue: str) -> None:
+        """Note that a branch is ready in ``queue``."""
+        self.ready.append(branch_id)
+        if queue != DEFAULT_QUEUE:
+            self.queues[branch_id] = queue

@@ -9,7 +9,8 @@ all the steps of a moment:
 3. move each branch: on in place, into a fork, to a join, to its end, or to sleep;
 4. add up the changes of the joins, and decide those that nothing can reach any more
    (``shared.store.joins``);
-5. end the runs that have no branch left, and those that an error or a limit ended.
+5. end the runs that have no branch left, and those that an error or a limit ended; where
+   something is to be undone first, or to run last, begin that (``shared.store.undoing``).
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ from shared.statements import Statement
 from shared.status import BranchState, Reason
 from shared.store.books import Books
 from shared.store.cancelling import cancel_at
+from shared.store.ending_steps import go_on
 from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
+from shared.store.places import free_holders, free_runs, keep_asleep
 from shared.store.runs import lock_runs
 from shared.store.step import Recorded, Step
 from shared.store.sub_flows import begin_sub_flows
@@ -50,10 +53,32 @@ def record_steps(connection: Connection, items: Sequence[Step]) -> list[Recorded
     begin_sub_flows(connection, books, accepted)
     settle_joins(connection, books)
     close_runs(connection, books)
+    _free_places(connection, books, accepted)
     return [books.results.get(item.branch_id, _REFUSED) for item in items]
 
 
 _REFUSED = Recorded(accepted=False)
+_ENDS_ATTEMPT = frozenset({"success", "failure", "error", "retry", "finish"})
+
+
+def _free_places(connection: Connection, books: Books, steps: Sequence[Step]) -> None:
+    """Give back the places of what is over; a visit that sleeps keeps its own."""
+    limited = [step for step in steps if step.task in step.flow.limits]
+    if limited:
+        over = [step.branch_id for step in limited if step.kind in _ENDS_ATTEMPT]
+        asleep = {step.branch_id for step in limited if step.kind != "mapped"}.difference(over)
+        if asleep:
+            keep_asleep(connection, sorted(asleep))
+        free_holders(connection, over)
+    free_runs(
+        connection,
+        [
+            flow_run_id
+            for flow_run_id, book in books.runs.items()
+            if book.step.flow.definition.concurrency is not None
+            and any(result.ended is not None for result in book.results)
+        ],
+    )
 
 
 def _enter(books: Books, step: Step, move: Move | None) -> None:
@@ -68,6 +93,8 @@ def _enter(books: Books, step: Step, move: Move | None) -> None:
         books.finish(step)
     elif step.ends_item:
         books.end(step)
+    elif step.is_ending:
+        go_on(books, step)
     elif move is None:
         books.fail(step)
     else:
@@ -85,7 +112,7 @@ def _cancel(connection: Connection, books: Books, steps: Sequence[Step]) -> None
 
 def _move(step: Step) -> Move | None:
     """What follows, by the decider; None where no rule is asked."""
-    if step.outcome is None or step.targets is None or step.ends_item:
+    if step.outcome is None or step.targets is None or step.ends_item or step.is_ending:
         return None
     decider = step.flow.decider
     return decider.move(step.task, step.outcome, step.targets, tracked=step.tracked)

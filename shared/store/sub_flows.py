@@ -6,6 +6,7 @@ one moment would otherwise lock each other's rows.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
@@ -14,6 +15,7 @@ from shared.ids import FlowRunId
 from shared.models import FlowRun, TaskRun
 from shared.statements import Statement
 from shared.store.books import Books
+from shared.store.parents import wake_visit
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.step import Step
 
@@ -29,21 +31,37 @@ def begin_sub_flows(connection: Connection, books: Books, steps: Sequence[Step])
     if not waiting:
         return
     created = create_runs(connection, [new_run for _, new_run in waiting])
-    for (step, _), made in zip(waiting, created, strict=True):
+    for (step, begun), made in zip(waiting, created, strict=True):
         if made.branch_id is not None:
-            books.results[step.branch_id].ready.append(made.branch_id)
+            books.results[step.branch_id].ring_for(made.branch_id, begun.start_queue)
+        if made.refused_for is not None:
+            # There will be no run whose end it could wait for: it goes on, and is told so.
+            woken = wake_visit(connection, step.visit.task_run_id, step.lease_now)
+            for branch_id, queue in woken.items():
+                books.results[step.branch_id].ring_for(branch_id, queue)
 
 
-def cancel_abandoned(connection: Connection, at: datetime) -> list[FlowRunId]:
+@dataclass(slots=True)
+class Abandoned:
+    """Runs of sub-flows that nobody waits for any more, and that were stopped for it."""
+
+    cancelled: list[FlowRunId] = field(default_factory=list)
+    ending: list[FlowRunId] = field(default_factory=list)
+    """Those that undo first what they did."""
+
+
+def cancel_abandoned(connection: Connection, at: datetime) -> Abandoned:
     """Cancel the runs of sub-flows that nobody waits for any more, down to the last one."""
-    cancelled: list[FlowRunId] = []
+    abandoned = Abandoned()
     while True:
         found = [FlowRunId(row.id) for row in _ABANDONED.all(connection, {"most": _BATCH})]
         results = cancel_runs(connection, [Cancel(one, at) for one in found])
-        gone = [one for one, result in zip(found, results, strict=True) if result == "cancelled"]
-        cancelled += gone
+        told = list(zip(found, results, strict=True))
+        gone = [one for one, result in told if result == "cancelled"]
+        abandoned.cancelled += gone
+        abandoned.ending += [one for one, result in told if result == "cancelling"]
         if not gone:
-            return cancelled
+            return abandoned
 
 
 _ABANDONED = Statement(

@@ -16,8 +16,13 @@ from shared.models import (
     StoredDefinition,
     TaskRun,
 )
+from shared.models_webhooks import WebhookDelivery
+from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
+from shared.store.reruns import is_not_needed, needed_among
 from shared.store.runs import fail_run, lock_runs
+from shared.store.undoing import Begun, Standing, give_up_visit, read_standings
+from shared.undoing import Told
 
 branches = Branch.__table__
 runs = FlowRun.__table__
@@ -35,91 +40,121 @@ def wake_due(connection: Connection, ready_at: float) -> list[BranchId]:
     return due
 
 
-def give_up(connection: Connection, max_losses: int) -> list[FlowRunId]:
-    """Fail the runs of free branches that have cost too many workers; return those runs."""
-    hopeless = connection.execute(_HOPELESS, {"most": max_losses})
+def give_up(connection: Connection, max_losses: int, begun: Begun | None = None) -> list[FlowRunId]:
+    """Fail the runs of free branches that have cost too many workers; return those that are
+    over by that. In the ending of a run only the visit fails.
+
+    ``begun`` takes up the endings that begin, or go on.
+    """
+    begun = begun or Begun(0)
+    hopeless = _HOPELESS.all(connection, {"most": max_losses})
     doomed = {row.flow_run_id: row.id for row in hopeless}
     if not doomed:
         return []
     now = datetime.now(UTC)
-    failed: list[FlowRunId] = []
-    for flow_run_id, row in lock_runs(connection, list(doomed)).items():
-        if row.status != RunStatus.RUNNING:
-            continue
-        branch = connection.execute(
-            select(
-                branches.c.task,
-                branches.c.task_type,
-                branches.c.path,
-                branches.c.iteration,
-                branches.c.attempt,
-                branches.c.item_index,
-            ).where(branches.c.id == doomed[flow_run_id])
-        ).one()
-        error = {
-            "type": "WorkerLost",
-            "message": f"{max_losses} workers were lost while they ran this task",
-            "traceback": None,
-        }
-        connection.execute(
-            task_runs.insert(),
-            {
-                "id": new_id(),
-                "flow_run_id": flow_run_id,
-                "branch_id": doomed[flow_run_id],
-                "branch": branch.path,
-                "task": branch.task,
-                "task_type": branch.task_type,
-                "iteration": branch.iteration,
-                "item_index": branch.item_index,
-                "attempt": branch.attempt + 1,
-                "status": TaskRunStatus.FAILED,
-                "reason": Reason.WORKER_LOST,
-                "error": orjson.dumps(error),
-                "started_at": now,
-                "finished_at": now,
-            },
-        )
-        fail_run(
-            connection,
-            flow_run_id,
-            orjson.dumps({"task": branch.task, **error}),
-            f"{Reason.SIBLING_FAILED}:{branch.task}",
-            now,
-        )
-        failed.append(flow_run_id)
-    return failed
+    over: list[FlowRunId] = []
+    runs_ = lock_runs(connection, list(doomed))
+    running = [run for run, row in runs_.items() if row.status == RunStatus.RUNNING]
+    standings = read_standings(connection, running)
+    for flow_run_id in running:
+        # Its run may have been ended, or be in its ending, since it was looked for.
+        found = _STILL_HOPELESS.all(connection, {"id": doomed[flow_run_id], "most": max_losses})
+        if found and _give_up(connection, found[0], standings[flow_run_id], max_losses, now, begun):
+            over.append(flow_run_id)
+    return over
 
 
-def fail_overdue(connection: Connection) -> list[FlowRunId]:
-    """Fail the runs that are not over by their deadline; return those runs."""
+def _give_up(
+    connection: Connection,
+    branch: Row,
+    standing: Standing,
+    losses: int,
+    now: datetime,
+    begun: Begun,
+) -> bool:
+    """Record that nobody could run what a locked branch stands at; whether its run is over."""
+    flow_run_id = FlowRunId(branch.flow_run_id)
+    error: Told = {
+        "type": "WorkerLost",
+        "message": f"{losses} workers were lost while they ran this task",
+        "traceback": None,
+    }
+    connection.execute(task_runs.insert(), _lost_task_run(branch, error, now))
+    if standing.is_ending:
+        assert standing.undoing is not None
+        return give_up_visit(connection, branch, standing.undoing, error, now, begun)
+    return fail_run(
+        connection,
+        flow_run_id,
+        orjson.dumps({"task": branch.task, **error}),
+        f"{Reason.SIBLING_FAILED}:{branch.task}",
+        now,
+        standing.undoing,
+        begun,
+    )
+
+
+def _lost_task_run(branch: Row, error: Told, now: datetime) -> dict[str, object]:
+    return {
+        "id": new_id(),
+        "flow_run_id": branch.flow_run_id,
+        "branch_id": branch.id,
+        "branch": branch.path,
+        "task": branch.task,
+        "task_type": branch.task_type,
+        "iteration": branch.iteration,
+        "item_index": branch.item_index,
+        "attempt": branch.attempt + 1,
+        "status": TaskRunStatus.FAILED,
+        "reason": Reason.WORKER_LOST,
+        "error": orjson.dumps(error),
+        "started_at": now,
+        "finished_at": now,
+    }
+
+
+def fail_overdue(connection: Connection, begun: Begun | None = None) -> list[FlowRunId]:
+    """Fail the runs that are not over by their deadline; return those that are over by that.
+
+    ``begun`` takes up the endings that begin.
+    """
+    begun = begun or Begun(0)
     now = datetime.now(UTC)
     overdue = [row.id for row in connection.execute(_OVERDUE, {"now": now, "most": _WAKE_BATCH})]
-    failed: list[FlowRunId] = []
-    for flow_run_id, row in lock_runs(connection, overdue).items():
-        if row.status != RunStatus.RUNNING:
-            continue
-        error = {
-            "task": None,
-            "type": "RunTimeout",
-            "message": "the run was not over within its timeout",
-            "traceback": None,
-        }
-        fail_run(connection, flow_run_id, orjson.dumps(error), Reason.RUN_TIMED_OUT, now)
-        failed.append(flow_run_id)
-    return failed
+    locked = lock_runs(connection, overdue)
+    running = [run for run, row in locked.items() if row.status == RunStatus.RUNNING]
+    error = {
+        "task": None,
+        "type": "RunTimeout",
+        "message": "the run was not over within its timeout",
+        "traceback": None,
+    }
+    told, reason = orjson.dumps(error), Reason.RUN_TIMED_OUT
+    return [
+        flow_run_id
+        for flow_run_id, standing in read_standings(connection, running).items()
+        if not standing.is_ending
+        and fail_run(connection, flow_run_id, told, reason, now, standing.undoing, begun)
+    ]
 
 
 def prune_runs(connection: Connection, before: datetime) -> int:
-    """Delete some of the runs that finished before a time, with all that belongs to them."""
-    old = list(
-        connection.execute(
-            select(runs.c.id).where(runs.c.finished_at < before).limit(_PRUNE_BATCH)
-        ).scalars()
-    )
+    """Delete some of the runs that finished before a time, with all that belongs to them.
+
+    Those are kept of which a rerun that is not over keeps results.
+    """
+    found = connection.execute(
+        select(runs.c.id)
+        .where(runs.c.finished_at < before, is_not_needed())
+        .limit(_PRUNE_BATCH)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    locked = set(found)
+    # Asked again once they are locked: a rerun may have been made in between.
+    old = sorted(locked - needed_among(connection, locked)) if locked else []
     if not old:
         return 0
-    for table in (LogLine, SignalRow, TaskRun, Branch, Join):
+    for table in (LogLine, SignalRow, WebhookDelivery, TaskRun, Branch, Join):
         column = table.__table__.c.flow_run_id
         connection.execute(delete(table.__table__).where(column.in_(old)))
     connection.execute(delete(runs).where(runs.c.id.in_(old)))
@@ -153,9 +188,27 @@ _OVERDUE = (
     .limit(bindparam("most"))
 )
 
-_HOPELESS = select(branches.c.id, branches.c.flow_run_id).where(
+_IS_HOPELESS = (
     branches.c.state == BranchState.READY,
     branches.c.losses >= bindparam("most"),
+)
+
+_HOPELESS = Statement(select(branches.c.id, branches.c.flow_run_id).where(*_IS_HOPELESS))
+
+_STILL_HOPELESS = Statement(
+    select(
+        branches.c.id,
+        branches.c.flow_run_id,
+        branches.c.task,
+        branches.c.task_type,
+        branches.c.path,
+        branches.c.iteration,
+        branches.c.attempt,
+        branches.c.item_index,
+        branches.c.previous_id,
+    )
+    .where(branches.c.id == bindparam("id"), *_IS_HOPELESS)
+    .with_for_update()
 )
 
 _DUE = (

@@ -51,11 +51,33 @@ def diamond(
     }
 
 
-def poison() -> Json:
-    """A task that kills whoever runs it."""
+def poison(kind: str = "kill_worker") -> Json:
+    """A task that kills, or blocks, whoever runs it."""
     return {
         "id": "poison",
         "start_task": "kill",
-        "tasks": [{"name": "kill", "type": "kill_worker"}],
+        "tasks": [{"name": "kill", "type": kind}],
         "conditions": [],
+    }
+
+
+def saga(seconds: float = 0.0) -> Json:
+    """Two tasks that are undone, each for ``seconds``, because the third one breaks; and a last
+    one."""
+    return {
+        "id": "saga",
+        "start_task": "book",
+        "tasks": [
+            {"name": "book", "type": "mark", "compensate": "unbook"},
+            {"name": "pay", "type": "mark", "compensate": "refund"},
+            {"name": "ship", "type": "fail"},
+            {"name": "refund", "type": "mark", "params": {"seconds": seconds}},
+            {"name": "unbook", "type": "mark", "params": {"seconds": seconds}},
+            {"name": "tidy", "type": "mark"},
+        ],
+        "conditions": [
+            {"source_task": "book", "target_task_success": "pay"},
+            {"source_task": "pay", "target_task_success": "ship"},
+        ],
+        "finally": "tidy",
     }

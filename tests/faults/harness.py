@@ -22,9 +22,12 @@ from shared.definition import FlowDefinition
 from shared.errors import DatabaseUnavailable
 from shared.ids import BranchId, FlowRunId, new_id
 from shared.lease_clock import LeaseClock
+from shared.limits import run_limit
 from shared.queue import Ringer
+from shared.replay import Point
 from shared.settings import Settings, load_settings
 from shared.store.definitions import NewVersion, put_versions
+from shared.store.reruns import NewRerun, create_reruns
 from shared.store.runs import NewRun, create_runs
 from shared.tasks import Json
 from shared.writer import Writer
@@ -206,6 +209,16 @@ class Cluster:
             self._ringer.ring([created.branch_id])
         return created.flow_run_id
 
+    async def rerun(self, source: FlowRunId, definition: Json, task: str | None) -> FlowRunId:
+        """Run a run again from a task on, or from what failed, as the API does."""
+        new = NewRerun(source, self.new_run(definition), Point(task))
+        created = await self._writer.call(create_reruns, new)
+        assert not isinstance(created, str), created
+        self.acknowledged.append(created.flow_run_id)
+        if created.branch_id is not None:
+            self._ringer.ring([created.branch_id])
+        return created.flow_run_id
+
     def new_run(self, definition: Json, input_: Json = None) -> NewRun:
         """A run to be stored, with new ids."""
         content = orjson.dumps(definition)
@@ -224,6 +237,7 @@ class Cluster:
             start_type=start.type or start.name,
             created_at=datetime.now(UTC),
             ready_at=self._clock.now(),
+            limit=run_limit(flow, input_),
         )
 
     async def store(self, definition: Json) -> None:

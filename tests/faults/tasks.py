@@ -65,6 +65,19 @@ class KillWorker(BaseTask):
         return None
 
 
+class BlockLoop(BaseTask):
+    """Never gives the event loop back, as a synchronous wait in an async function does."""
+
+    name = "block_loop"
+    needs_results = False
+
+    async def run(self, context: TaskContext) -> TaskOutput:
+        """Block."""
+        note("start", context)
+        time.sleep(600)  # noqa: ASYNC251  # that is the fault
+        return None
+
+
 class MeetAt(BaseTask):
     """Ends at the wall-clock time ``at`` of the run's input: at once with all others."""
 

@@ -62,3 +62,20 @@ async def test_a_task_that_kills_every_worker_is_given_up(open_cluster: OpenClus
     assert len(error) == 1
     assert '"WorkerLost"' in error[0]
     assert len(neighbours) + 1 == len(cluster.seen)
+
+
+async def test_a_task_that_blocks_every_worker_is_given_up(open_cluster: OpenCluster) -> None:
+    cluster = await open_cluster(**QUICK, max_blocked_seconds=0.5)
+    workers = await cluster.start_workers(4)
+    run = await cluster.submit(poison("block_loop"))
+    neighbours = await cluster.submit_many(chain(3), 20)
+
+    await cluster.all_ended()
+
+    assert len(cluster.journal.starts(run, "kill")) == 3
+    assert sum(worker.is_alive for worker in workers) == 1
+    (error,) = cluster.query("SELECT error FROM flow_run WHERE status = 'failed'")
+    assert '"WorkerLost"' in error
+    assert len(neighbours) + 1 == len(cluster.seen)
+    blocked = [worker for worker in workers if not worker.is_alive]
+    assert all("event_loop_blocked" in worker.log.read_text() for worker in blocked)

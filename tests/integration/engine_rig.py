@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,11 +13,14 @@ from sqlalchemy import select
 
 from shared.database import upgrade
 from shared.flow import Flow
-from shared.ids import BranchId, FlowRunId, new_id
+from shared.ids import BranchId, FlowRunId
 from shared.models import Branch, FlowRun, Join, TaskRun
+from shared.replay import Point
 from shared.settings import Settings
 from shared.status import BranchState, RunStatus
-from shared.store.runs import Cancel, NewRun, cancel_runs, create_runs
+from shared.store.new_runs import Start, new_run, runnable
+from shared.store.reruns import NewRerun, create_reruns
+from shared.store.runs import Cancel, CreatedRun, NewRun, cancel_runs, create_runs
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
 from tests.waiting import wait_until
@@ -41,45 +44,54 @@ class Rig:
 
     async def submit_flow(self, flow: Flow, content: bytes, given: Any = INPUT) -> FlowRunId:
         """The same for a flow that is known to be good."""
-        start, seconds = flow.definition.start_task, flow.definition.timeout
-        now = datetime.now(UTC)
-        created = await self.engine.writer.call(
-            create_runs,
-            NewRun(
-                flow_run_id=FlowRunId(new_id()),
-                branch_id=BranchId(new_id()),
-                flow_id=flow.definition.id,
-                name="",
-                definition_hash=flow.hash,
-                definition_json=content,
-                input_json=orjson.dumps(given),
-                tags_json=b"[]",
-                start_task=start,
-                start_type=flow.tasks[start].task_type,
-                created_at=now,
-                deadline=None if seconds is None else now + timedelta(seconds=seconds),
-                ready_at=self.engine.clock.now(),
-            ),
-        )
+        new_run = self._new_run(flow, content, given)
+        return await self._begin(await self.engine.writer.call(create_runs, new_run))
+
+    async def rerun(
+        self,
+        source: FlowRunId,
+        definition: dict[str, Any],
+        *,
+        task: str | None = None,
+        given: Any = INPUT,
+    ) -> FlowRunId:
+        """Run a run again from a task on or, without one, from what failed."""
+        judged = validate_definition(definition, task_types=self.engine.registry.names())
+        assert judged.flow is not None, judged.errors
+        new_run = self._new_run(judged.flow, judged.definition_json, given)
+        new = NewRerun(source, new_run, Point(task))
+        created = await self.engine.writer.call(create_reruns, new)
+        assert isinstance(created, CreatedRun)
+        return await self._begin(created)
+
+    async def _begin(self, created: CreatedRun) -> FlowRunId:
         assert created.branch_id is not None
         await self.engine.claimer.hand_over([created.branch_id])
         return created.flow_run_id
+
+    def _new_run(self, flow: Flow, content: bytes, given: Any) -> NewRun:
+        start = Start(orjson.dumps(given), datetime.now(UTC), self.engine.clock.now())
+        return new_run(runnable(flow.definition, flow.hash, content), start)
 
     def answer_rings(self) -> None:
         """Claim what the engine rings for at once, as if somebody listened at the doorbell."""
         handed_over: set[asyncio.Task[None]] = set()
 
-        def ring(branch_ids: Sequence[str], chunks: int = 1) -> None:
+        def ring(branch_ids: Sequence[str], chunks: int = 1, **_: object) -> None:
             handing = self.engine.claimer.hand_over([BranchId(one) for one in branch_ids])
             task = asyncio.get_running_loop().create_task(handing, name="hand over")
             handed_over.add(task)
             task.add_done_callback(handed_over.discard)
 
-        self.engine.ringer.ring = ring  # type: ignore[method-assign]  # of this engine only
+        self.engine.ringer.ring = ring  # type: ignore[method-assign, assignment]  # of this engine only
 
     async def cancel(self, run_id: FlowRunId) -> str:
         """Cancel a run as the API does."""
-        return await self.engine.writer.call(cancel_runs, Cancel(run_id, datetime.now(UTC)))
+        cancel = Cancel(run_id, datetime.now(UTC), ready_at=self.engine.clock.now())
+        result = await self.engine.writer.call(cancel_runs, cancel)
+        if result == "cancelling":
+            await self.engine.claimer.hand_over([cancel.branch_id])
+        return result
 
     def run(self, run_id: FlowRunId) -> Any:
         """The run's row."""

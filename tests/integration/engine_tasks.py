@@ -1,7 +1,8 @@
 """Task types that the engine's tests run."""
 
 import asyncio
-from typing import Literal
+from collections import Counter
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -168,6 +169,31 @@ class Counting(BaseTask):
         most = Counting.running
         Counting.running -= 1
         return {"success": True, "data": {"most": most}}
+
+
+class Counted(BaseTask):
+    """Succeeds where nothing else is told, gives its params, and is counted."""
+
+    name = "counted"
+    needs_results = False
+    made: ClassVar[dict[str, Counter[str]]] = {}
+    """Run -> task, with its item where it has one -> how often it was executed."""
+    does: ClassVar[dict[str, str]] = {}
+    """Task, with its item where it has one -> ``raise``, ``fail``, ``hang``."""
+
+    async def run(self, context: TaskContext) -> dict[str, object]:
+        """Count, and do what is told."""
+        params = context.params or {}
+        name = context.task_name + ("" if context.index is None else f"[{context.index}]")
+        self.made.setdefault(context.run_id, Counter())[name] += 1
+        match self.does.get(name):
+            case "raise":
+                raise RuntimeError("boom")
+            case "fail":
+                return {"success": False, "data": params}
+            case "hang":
+                await asyncio.Event().wait()
+        return {"success": True, "data": params}
 
 
 class Tells(BaseTask):

@@ -285,6 +285,7 @@ def test_lists_leave_tracebacks_out(client: TestClient, database: Database) -> N
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
         ("status=done", "status"),
+        ("outcome=error", "outcome"),
         ("cursor=zz", "cursor"),
         ("flow_id=%00", "flow_id"),
         ("q=" + "a" * 201, "q"),

@@ -137,6 +137,8 @@ def test_unknown_address_and_method_are_problems(client: TestClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
     answer = client.delete("/flows")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    answer = client.get("/flows/validate")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.headers["content-type"] == "application/problem+json"
 
 

@@ -16,7 +16,7 @@ from shared.lease_clock import LeaseClock
 from shared.models import TaskRun, WorkerRow
 from shared.queue import Ringer
 from shared.status import Outcome, RunStatus
-from tests.integration.store_rig import TYPE, Store, flow_of, opened
+from tests.integration.store_rig import SINGLE, TYPE, Store, flow_of, opened
 from tests.servers import Valkey
 from tests.waiting import block_until, wait_until
 
@@ -34,7 +34,9 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 @contextmanager
-def _worker(store: Store, valkey: Valkey, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _worker(
+    store: Store, valkey: Valkey, log: Path, queues: str = "default"
+) -> Iterator["subprocess.Popen[bytes]"]:
     """An arq of its own, until the end of the block at the latest."""
     # A worker of another machine, for all it knows: nothing but its settings are ours.
     environment = {
@@ -42,6 +44,7 @@ def _worker(store: Store, valkey: Valkey, log: Path) -> Iterator["subprocess.Pop
         "FLOW_DATABASE_URL": store.database.url.render_as_string(hide_password=False),
         "FLOW_REDIS_URL": valkey.url,
         "FLOW_QUEUE_NAME": QUEUE,
+        "FLOW_WORKER_QUEUES": queues,
         "FLOW_GRACE_SECONDS": str(GRACE_SECONDS),
         # What is tested is this folder, wherever the service is installed from.
         "PYTHONPATH": str(ROOT),
@@ -110,6 +113,26 @@ async def test_a_run_that_is_rung_for_is_completed_and_sigterm_ends_the_worker_c
     told = log.read_text()
     assert "Traceback" not in told
     assert "run_branches" in told, "the run was found by the sweep, not by the ring"
+
+
+async def test_it_hears_the_rings_of_its_own_pool(
+    sqlite_url: str, valkey: Valkey, tmp_path: Path
+) -> None:
+    log = tmp_path / "arq.log"
+    with opened(sqlite_url) as store, _worker(store, valkey, log, "gpu"):
+        await wait_until(
+            lambda: _workers(store, "live"), description="the worker is registered", timeout=15
+        )
+        ready_at = store.do(LeaseClock(store.database).synchronise)
+        created = store.create(SINGLE, ready_at=ready_at, start_queue="gpu")
+        assert created.branch_id is not None
+        ringer = Ringer(valkey.url, QUEUE, 1.0)
+        await ringer.start()
+        ringer.ring([created.branch_id], queues={created.branch_id: "gpu"})
+        run = created.flow_run_id
+        await wait_until(lambda: _is_over(store, run), description="the run is over", timeout=10)
+        await ringer.close()
+        assert "run_branches" in log.read_text(), "it was found by the sweep, not by the ring"
 
 
 def test_a_run_whose_ring_was_lost_is_completed_all_the_same(

@@ -98,6 +98,41 @@ def test_a_run_that_takes_too_long_exits_with_124_and_can_be_cancelled(
     assert again.returncode == 1
 
 
+def test_rerun_goes_on_from_what_failed_by_a_corrected_definition(
+    service: Service, tmp_path: Path
+) -> None:
+    broken = flow("noop", "fail", "noop")
+    done = run(service, "run", written(tmp_path, broken), "--json")
+    assert done.returncode == 1, done.stderr
+    source = json.loads(done.stdout)["flow_run_id"]
+    assert run(service, "rerun", source, "--timeout", "20").returncode == 1
+    corrected = json.loads(json.dumps(broken))
+    corrected["tasks"][1]["type"] = "noop"
+    file = written(tmp_path, {"flow": corrected})
+    again = run(service, "rerun", source, "--definition", file, "--json")
+    assert again.returncode == 0, again.stderr
+    document = json.loads(again.stdout)
+    assert document["rerun_of"] == source
+    reasons = {task["name"]: task["reason"] for task in document["tasks"]}
+    assert reasons["task_0"].startswith("kept:")
+    assert (reasons["task_1"], reasons["task_2"]) == (None, None)
+    shown = run(service, "show", document["flow_run_id"]).stdout
+    assert f"rerun of {source}" in shown.replace("\n", " ")
+    assert "  kept\n" in shown
+
+
+def test_a_rerun_that_cannot_be_says_why_with_its_place(service: Service, tmp_path: Path) -> None:
+    done = run(service, "run", written(tmp_path, flow("noop")), "--json")
+    source = json.loads(done.stdout)["flow_run_id"]
+    file = written(tmp_path, flow("noop") | {"start_task": "task_9"})
+    refused = run(service, "rerun", source, "--definition", file)
+    assert refused.returncode == 2
+    assert "flow.json:3:" in refused.stderr, refused.stderr
+    refused = run(service, "rerun", source, "--from", "tusk_0")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith('--from: there is no task "tusk_0"')
+
+
 def test_runs_and_show_agree(service: Service, tmp_path: Path) -> None:
     done = run(service, "run", written(tmp_path, flow("noop")), "--json")
     flow_run_id = json.loads(done.stdout)["flow_run_id"]
@@ -111,6 +146,23 @@ def test_unknown_runs_are_said_to_be_unknown(service: Service) -> None:
     shown = run(service, "show", "0199aaaa-0000-7000-8000-000000000000")
     assert shown.returncode == 1
     assert shown.stderr.startswith("flow-manager: ")
+
+
+def test_workers_of_dev_take_every_queue(service: Service, tmp_path: Path) -> None:
+    definition = flow("noop", "noop")
+    definition["tasks"][1]["queue"] = "gpu"
+    done = run(service, "run", written(tmp_path, definition), "--json")
+    assert done.returncode == 0, done.stderr
+    (worker,) = json.loads(run(service, "workers", "--json").stdout)["workers"]
+    assert worker["queues"] == ["*"]
+    verdict = run(service, "validate", written(tmp_path, definition))
+    assert "queue_not_served" not in verdict.stdout + verdict.stderr
+
+
+def test_webhooks_are_listed(service: Service) -> None:
+    assert run(service, "webhooks").stdout.strip() == "No delivery is dead."
+    document = json.loads(run(service, "webhooks", "--state", "pending", "--json").stdout)
+    assert document == {"webhooks": [], "next_cursor": None}
 
 
 def test_tasks_and_workers_are_listed(service: Service) -> None:
@@ -259,6 +311,9 @@ async def test_async_client_watches_a_run_to_its_end(service: Service) -> None:
         seen = [run async for run in client.watch(submitted.flow_run_id)]
         assert seen[-1].status is RunStatus.COMPLETED
         assert (await client.wait(submitted.flow_run_id)).is_success
+        again = await client.rerun(submitted.flow_run_id, start="task_1", input={"x": 2})
+        run_again = await client.wait(again.flow_run_id)
+        assert (run_again.rerun_of, run_again.input) == (submitted.flow_run_id, {"x": 2})
         with pytest.raises(RequestRefused):
             await client.get("nothing")
 

@@ -106,7 +106,7 @@ def test_file_follows_the_compose_specification() -> None:
     assert [f"{error.json_path}: {error.message}" for error in errors] == []
 
 
-@pytest.mark.parametrize("name", ["api", "postgres", "valkey", "worker"])
+@pytest.mark.parametrize("name", ["api", "postgres", "valkey", "worker", "worker-gpu"])
 def test_service_is_checked_stopped_gently_and_confined(name: str) -> None:
     service = _services()[name]
     assert service.healthcheck.test[0] in {"CMD", "CMD-SHELL"}

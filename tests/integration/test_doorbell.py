@@ -19,7 +19,8 @@ from arq.cron import cron
 from arq.worker import Function, Worker, async_check_health, func
 from redis.exceptions import RedisError
 
-from shared.queue import Ringer, bell_key, dump_job, load_job, open_pool, redis_settings
+from shared.bells import bell_key
+from shared.queue import Ringer, dump_job, load_job, open_pool, redis_settings
 from tests.servers import Valkey, free_port
 from tests.waiting import wait_until
 from worker.doorbell import IDLE_SECONDS, DoorbellWorker

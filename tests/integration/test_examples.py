@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from shared.status import Outcome
+from shared.status import Outcome, RunStatus
 from shared.store.signals import NewSignal, send_signals
 from tests.integration.engine_rig import Rig, open_rig
 from tests.waiting import wait_until
@@ -54,3 +54,17 @@ async def test_the_media_example_is_published_when_it_is_approved(
             "sizes": 3,
             "approved_by": "ada",
         }
+
+
+async def test_the_trip_is_taken_back_when_the_card_is_declined(rig: Rig) -> None:
+    document = orjson.loads((EXAMPLES / "trip.json").read_bytes())
+    run_id = await rig.submit(document["flow"], document["input"])
+    run = await rig.ended(run_id)
+    assert run.status == RunStatus.FAILED
+    tasks = rig.tasks(run_id)
+    assert orjson.loads(tasks["cancel_flight"].data) == {"cancelled": "F-17"}
+    assert rig.visits(run_id)["cancel_hotel"] == 2
+    assert orjson.loads(tasks["report"].data) == {
+        "status": "failed",
+        "why": "the card was declined",
+    }

@@ -7,7 +7,7 @@ reach the driver, and asks the database how it runs them.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +15,15 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.definition import FlowDefinition
+from shared.durations import Rate
+from shared.flow import prepare_flow
 from shared.ids import FlowRunId, TaskRunId, new_id
+from shared.limit_models import Limiter, LimitPlace, LimitStart
+from shared.limits import Bounds, LimitKey
+from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
+from shared.queries.endings import undone_visit
 from shared.queries.runs import RunFilters
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
@@ -28,10 +35,13 @@ from shared.store.freeing import (
     release_branches,
     rescue_branches,
 )
+from shared.store.limit_upkeep import LimitRound, tend_limits
+from shared.store.places import PlaceWish, settle, take_places
 from shared.store.runs import Cancel, cancel_runs, create_runs
 from shared.store.steps import record_steps
 from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
+from shared.store.webhooks import Look, look_for_deliveries
 from shared.store.workers import beat, held_branches
 from tests.integration.store_rig import (
     DATABASES,
@@ -47,8 +57,30 @@ from tests.integration.store_rig import (
 
 RUNS = 2_000
 FLOW = flow_of(("split", ["a", "b"], "end"), ("a", "meet", "end"), ("b", "meet", "end"))
-LARGE = {str(model.__tablename__) for model in OF_A_RUN}
+LARGE = {
+    str(model.__tablename__)
+    for model in (*OF_A_RUN, WebhookDelivery, Limiter, LimitPlace, LimitStart)
+}
 """The tables that grow with the number of runs."""
+LINE = 300
+"""Visits that came to one limit."""
+SAGA = prepare_flow(
+    FlowDefinition.model_validate(
+        {
+            "id": "saga",
+            "start_task": "a",
+            "tasks": [
+                {"name": "a", "type": "noop", "compensate": "una"},
+                {"name": "b", "type": "noop"},
+                {"name": "una", "type": "noop"},
+                {"name": "tidy", "type": "noop"},
+            ],
+            "conditions": [{"source_task": "a", "target_task_success": "b"}],
+            "finally": "tidy",
+        }
+    ),
+    "5a6a",
+)
 
 
 @dataclass
@@ -59,6 +91,12 @@ class Filled:
     ready: list[Any]
     begun: Begun
     asleep: Begun
+    placed: str
+    """A branch that has a place under the limit."""
+    saga: Begun
+    """It has something to undo."""
+    undoing: Any
+    """The first visit of an ending."""
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -70,10 +108,21 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
         begun, asleep = store.begin(FLOW), store.begin(FLOW)
         store.record(FLOW, asleep.visit, kind="suspended", data=None, wake_at=NOW)
         store.fork(FLOW)
+        line = [_wish_place(store.begin(FLOW)) for _ in range(LINE)]
+        store.batch(take_places, *line)
+        placed = line[0].visit.branch_id
+        sagas = [store.begin(SAGA) for _ in range(50)]
+        sagas = [replace(s, visit=store.record(SAGA, s.visit).started[0]) for s in sagas]
+        failed = store.record(SAGA, sagas[0].visit, kind="error", error=b"{}", targets=None)
         if not store.database.is_sqlite:
             with store.database.write() as connection:
                 connection.execute(text("ANALYZE"))
-        yield Filled(store, created[300:], begun, asleep)
+        yield Filled(store, created[300:], begun, asleep, placed, sagas[1], failed.started[0])
+
+
+def _wish_place(begun: Begun) -> PlaceWish:
+    bounds = Bounds(concurrency=20, rate=Rate(40, 60.0))
+    return PlaceWish(begun.visit, LimitKey("limited", "limited"), bounds, LEASE_NOW)
 
 
 Work = Callable[[Filled, Connection], object]
@@ -95,6 +144,10 @@ def _orphans(filled: Filled) -> Orphans:
 OFTEN: Mapping[str, Work] = {
     "claim what was rung": lambda f, c: claim_branches(c, [_wish(f)]),
     "claim what is late": lambda f, c: claim_branches(c, [f.store.wish(limit=10)]),
+    "claim from every queue": lambda f, c: claim_branches(
+        c, [f.store.wish(queues=("*",), limit=10)]
+    ),
+    "claim what was rung in any queue": lambda f, c: claim_branches(c, [_wish(f, queues=("*",))]),
     "claim a suspect": lambda f, c: claim_branches(c, [f.store.wish(suspects=True)]),
     "record a fork": lambda f, c: record_steps(c, [f.store.step(FLOW, f.begun.visit)]),
     "release": lambda f, c: release_branches(c, [_release(f)]),
@@ -105,12 +158,25 @@ OFTEN: Mapping[str, Work] = {
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),
     "wake what is due": lambda f, c: wake_due(c, LEASE_NOW),
+    "take a place": lambda f, c: take_places(c, [_wish_place(f.begun)]),
+    "give a place back": lambda f, c: settle(c, [("holder", f.placed)]),
+    "give the places of a run back": lambda f, c: settle(c, [("run", f.begun.run)]),
+    "tend the limits": lambda f, c: tend_limits(c, [LimitRound(looks_at_places=False)]),
     "submit": lambda f, c: create_runs(c, [new_run(FLOW), new_run(FLOW, idempotency_key="k")]),
     "cancel": lambda f, c: cancel_runs(c, [Cancel(f.begun.run, NOW)]),
+    "look for what to tell": lambda f, c: look_for_deliveries(
+        c, [Look({"a": "a.example"}, {"a": 8}, "", NOW, NOW)]
+    ),
     "prune": lambda f, c: prune_runs(c, NOW + timedelta(hours=1)),
     "a run": lambda f, c: run_queries.get_run(c, f.begun.run),
     "the version of a run": lambda f, c: run_queries.run_version(c, f.begun.run),
     "the statuses of runs": lambda f, c: run_queries.run_statuses(c, [f.begun.run] * 3),
+    "begin an ending": lambda f, c: cancel_runs(c, [Cancel(f.saga.run, NOW)]),
+    "undo": lambda f, c: record_steps(c, [f.store.step(SAGA, f.undoing, targets=())]),
+    "fail to undo": lambda f, c: record_steps(
+        c, [f.store.step(SAGA, f.undoing, kind="failure", targets=())]
+    ),
+    "what is undone": lambda f, c: undone_visit(c, f.undoing.flow_run_id, f.undoing.previous_id),
     "the first task runs of a run": lambda f, c: run_queries.list_task_runs(
         c, f.begun.run, None, 10
     ),
@@ -134,12 +200,18 @@ LISTS: Mapping[str, RunFilters] = {
 
 INDEXES = {
     "claim what is late": "branch_ready",
+    "claim from every queue": "branch_ready",
     "claim a suspect": "branch_ready",
     "rescue": "branch_held",
     "free strays": "branch_held",
     "cancel what nobody waits for": "flow_run_awaited",
     "held by a worker": "branch_held",
     "wake what is due": "branch_to_wake",
+    "look for what to tell": "flow_run_to_announce",
+    "take a place": "limit_place_in_line",
+    "give a place back": "limit_place_in_line",
+    "give the places of a run back": "limit_place_of_run",
+    "tend the limits": "limiter_by_next_start",
     "prune": "flow_run_by_finish",
     "the first task runs of a run": "task_run_of_visit",
 }
@@ -173,8 +245,19 @@ def test_what_runs_often_finds_its_rows_by_an_index(filled: Filled) -> None:
 
 
 def test_a_rung_claim_does_not_walk_through_all_that_is_ready(filled: Filled) -> None:
-    statement, parameters = _sent(filled, OFTEN["claim what was rung"])[0]
-    assert "branch_ready" not in _plan(filled.store, statement, parameters)
+    for name in ("claim what was rung", "claim what was rung in any queue"):
+        statement, parameters = _sent(filled, OFTEN[name])[0]
+        assert "branch_ready" not in _plan(filled.store, statement, parameters), name
+
+
+def test_claims_are_in_the_order_of_the_index(filled: Filled) -> None:
+    for name in ("claim what is late", "claim from every queue"):
+        plans = _plans(filled.store, _sent(filled, OFTEN[name]))
+        ordered = [plan for query, plan in plans.items() if "ORDER BY branch.priority" in query]
+        assert ordered, plans
+        for plan in ordered:
+            assert "TEMP B-TREE" not in plan, f"{name}: {plan}"
+            assert "Sort" not in plan, f"{name}: {plan}"
 
 
 def _listing(filters: RunFilters, after: FlowRunId | None) -> Work:

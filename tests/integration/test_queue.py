@@ -12,6 +12,7 @@ from arq.connections import RedisSettings
 from arq.constants import job_key_prefix
 
 from shared import queue
+from shared.bells import bell_key
 from shared.queue import Ringer, make_jobs, redis_settings
 from tests.servers import Valkey, free_port
 from tests.waiting import wait_until
@@ -109,7 +110,7 @@ async def test_the_bell_holds_few_tokens_however_much_is_rung(valkey: Valkey) ->
         for _ in range(5):
             ringer.ring([str(number) for number in range(100)], chunks=100)
     with valkey.client() as client:
-        assert client.llen(queue.bell_key(QUEUE)) == queue.MAX_TOKENS
+        assert client.llen(bell_key(QUEUE)) == queue.MAX_TOKENS
 
 
 async def test_the_queue_does_not_grow_when_nobody_listens(valkey: Valkey) -> None:

@@ -61,7 +61,8 @@ def test_a_definition_is_stored_once_for_all_its_runs(store: Store) -> None:
     store.create(SINGLE, created_at=NOW + timedelta(days=1))
     found = {row.hash: row.content for row in store.rows(StoredDefinition)}
     assert found == {
-        flow.hash: flow.definition.model_dump_json().encode() for flow in (SINGLE, CHAIN)
+        flow.hash: flow.definition.model_dump_json(by_alias=True).encode()
+        for flow in (SINGLE, CHAIN)
     }
     assert {row.created_at for row in store.rows(StoredDefinition)} == {NOW}
     assert len(store.rows(FlowRun)) == 4

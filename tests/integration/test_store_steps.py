@@ -231,7 +231,7 @@ def test_an_error_fails_the_run_and_cancels_its_other_branches_with_the_reason(
     recorded = _error(store, visits["b"], MEET)
     assert (recorded.accepted, recorded.ended) == (True, RunStatus.FAILED)
     row = store.run(run)
-    assert (row.status, row.outcome, row.active) == (RunStatus.FAILED, None, 0)
+    assert (row.status, row.outcome, row.active) == (RunStatus.FAILED, Outcome.FAILURE, 0)
     assert orjson.loads(row.error) == {"task": "b", **orjson.loads(ERROR)}
     failed, stopped = store.task_run(visits["b"]), store.task_run(visits["c"])
     assert (failed.status, failed.reason, failed.error) == ("failed", "raised", ERROR)

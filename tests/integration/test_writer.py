@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.afterwards import at_the_end
 from shared.database import Database, create_database
 from shared.errors import DatabaseUnavailable
+from shared.ids import BranchId
 from shared.settings import load_settings
-from shared.writer import Writer
+from shared.writer import Writer, apart
 from tests.waiting import wait_until
 
 PATIENCE_SECONDS = 10
@@ -90,6 +92,25 @@ def _notes(database: Database) -> list[int]:
 
 async def _waiting(writer: Writer, count: int) -> None:
     await wait_until(lambda: writer.waiting == count, description=f"{count} calls wait")
+
+
+@apart
+def note_alone(connection: Connection, items: Sequence[int]) -> list[int]:
+    """One that wants a transaction of its own."""
+    return [count for _, count in note(connection, items)]
+
+
+def note_and_leave(connection: Connection, items: Sequence[int]) -> list[None]:
+    """One that leaves work for the end of the transaction, the same work for every item."""
+    at_the_end(connection, note_last, [7_000, *(7_000 + one for one in items)])
+    return [None] * len(items)
+
+
+def note_last(connection: Connection, items: Sequence[int]) -> list[BranchId]:
+    """The work that was left."""
+    assert not set(items) & set(connection.execute(text("SELECT id FROM note")).scalars())
+    note(connection, items)
+    return [BranchId(str(one)) for one in sorted(items)]
 
 
 async def test_a_call_returns_once_its_item_is_committed(database: Database) -> None:
@@ -310,4 +331,49 @@ async def test_an_event_loop_that_is_gone_does_not_stop_the_writer(database: Dat
         await asyncio.to_thread(lambda: asyncio.run(give_up()))
         gate.open()
         assert await writer.call(note, 1) == (1, 1)
+    assert _notes(database) == [1]
+
+
+async def test_what_stays_apart_has_a_transaction_of_its_own(database: Database) -> None:
+    gate = Gate()
+    async with _running(database) as writer:
+        held = await gate.enter(writer)
+        calls = [asyncio.create_task(writer.call(note, number)) for number in range(3)]
+        apart_ones = [asyncio.create_task(writer.call(note_alone, 50 + n)) for n in range(2)]
+        await _waiting(writer, 5)
+        transactions: list[int] = []
+        _count_transactions(database, transactions)
+        gate.open()
+        await held
+        await asyncio.gather(*calls)
+        assert await asyncio.gather(*apart_ones) == [2, 2]
+    assert len(transactions) == 2
+
+
+async def test_what_is_left_for_the_end_is_done_once_before_the_commit(
+    database: Database,
+) -> None:
+    gate, told = Gate(), list[BranchId]()
+    async with _running(database) as writer:
+        writer.on_ready = told.extend
+        held = await gate.enter(writer)
+        calls = [asyncio.create_task(writer.call(note_and_leave, number)) for number in (1, 2)]
+        calls.append(asyncio.create_task(writer.call(note_and_leave, 1)))
+        await _waiting(writer, 3)
+        gate.open()
+        await held
+        await asyncio.gather(*calls)
+        assert _notes(database) == [7_000, 7_001, 7_002]
+        await wait_until(lambda: told == ["7000", "7001", "7002"], description="all are told")
+
+
+async def test_what_a_broken_transaction_left_is_not_done(database: Database) -> None:
+    def leave_and_break(connection: Connection, items: Sequence[int]) -> list[None]:
+        note_and_leave(connection, items)
+        raise ValueError("broken")
+
+    async with _running(database) as writer:
+        with pytest.raises(ValueError, match="broken"):
+            await writer.call(leave_and_break, 5)
+        await writer.call(note, 1)
     assert _notes(database) == [1]

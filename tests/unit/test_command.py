@@ -117,6 +117,12 @@ def test_tree_hangs_branches_where_they_forked_off() -> None:
     ]
 
 
+def test_tree_says_what_a_run_in_its_ending_will_come_to() -> None:
+    ending = {"status": "cancelled", "outcome": None, "error": None}
+    heading = drawn(a_run(status="running", outcome=None, ending=ending)).splitlines()[0]
+    assert "running, in its ending: will be cancelled" in heading
+
+
 def test_tree_shows_names_as_they_are_and_one_line_of_an_error() -> None:
     text = drawn(a_run())
     assert "[bold]a picture[/bold]" in text

@@ -4,12 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from shared.durations import Rate
 from shared.explanation import (
     AtJoin,
     Fact,
     ForItems,
     ForSignal,
     HeldBack,
+    InEnding,
+    InLine,
     JoinNotRun,
     Over,
     Place,
@@ -54,14 +57,46 @@ def _running(*, silent: float, rescue: float, late: bool) -> Running:
         (ForSignal(SCAN, "yes", None, None), "waits_for_signal", "for signal yes."),
         (ForSignal(SCAN, "yes", AT, 0.0), "waits_for_signal", "until 2026"),
         (ForItems(SCAN, 5, 2, 1), "waits_for_items", "for 2 of 5 items; 1 failed."),
+        (
+            InLine(SCAN, "k", 1, 2, 2, None, None, ["r1", "r2"], is_run=False),
+            "waits_for_limit",
+            "waits to run scan under limit k: 2 of 2 places in use; 1 before it; held by runs r1, ",
+        ),
+        (
+            InLine(SCAN, "", 0, 0, None, Rate(5, 60.0), 3.0, [], is_run=False),
+            "waits_for_limit",
+            "under limit (empty): at most 5 starts in 1 min, the next in 3 s; it is next.",
+        ),
+        (
+            InLine(SCAN, "k", 0, 1, 1, None, None, ["r1"], is_run=True),
+            "waits_for_run",
+            "The run has not begun: it waits under concurrency key k: 1 of 1 place in use; it is "
+            "next; held by run r1.",
+        ),
         (HeldBack(SCAN, 2), "item_held_back", "at most 2 run at a time"),
         (AtJoin(SCAN, [SCAN], 1, 1, None), "waits_at_join", "for scan (branch main/split:scan);"),
         (AtJoin(SCAN, [SCAN] * 12, 1, 0, 2), "waits_at_join", "and 2 more."),
+        (
+            InEnding(RunStatus.COMPLETED, Outcome.FAILURE, None, 1, 0, "tidy"),
+            "in_ending",
+            "be completed with failure; 1 more compensation to run; tidy runs last.",
+        ),
+        (
+            InEnding(RunStatus.FAILED, None, "CompensationFailed", 2, 1, None),
+            "in_ending",
+            "with CompensationFailed; 2 more compensations to run; 1 compensation failed.",
+        ),
         (Over(RunStatus.COMPLETED, Outcome.SUCCESS, AT, None, None, None), "over", "success"),
         (Over(RunStatus.FAILED, None, AT, "scan", "E", "no"), "over", "at scan at 2026"),
         (Over(RunStatus.CANCELLED, None, AT, None, None, None), "over", "was cancelled"),
-        (JoinNotRun("publish", 1, [SCAN], False), "join_not_run", "missed by scan"),
-        (JoinNotRun("publish", 1, [], True), "join_not_run", "the run ended before"),
+        (JoinNotRun("publish", 1, [SCAN], "missed"), "join_not_run", "missed by scan"),
+        (JoinNotRun("publish", 1, [], "missed"), "join_not_run", "too few branches came"),
+        (JoinNotRun("publish", 1, [], "stopped"), "join_not_run", "ended before it was decided"),
+        (
+            JoinNotRun("publish", 1, [SCAN], "unmet", 2),
+            "join_not_run",
+            "goes on with 2 arrivals, and nobody else could come; it was missed by scan",
+        ),
     ],
 )
 def test_every_fact_has_its_sentence(fact: Fact, code: str, told: str) -> None:

@@ -88,3 +88,27 @@ def test_a_loop_that_does_not_end_fails_at_the_limit() -> None:
     assert run.status is RunStatus.FAILED
     assert run.outcome is None
     assert len(run.visits) == 5
+
+
+def test_an_ending_undoes_the_successes_of_a_run_that_did_not_end_well() -> None:
+    definition = {
+        "id": "trip",
+        "start_task": "a",
+        "tasks": [
+            {"name": "a", "compensate": "una"},
+            {"name": "b", "compensate": "unb"},
+            {"name": "c"},
+            *({"name": name} for name in ("una", "unb", "tidy")),
+        ],
+        "conditions": [
+            {"source_task": "a", "target_task_success": "b"},
+            {"source_task": "b", "target_task_success": "c"},
+        ],
+        "finally": "tidy",
+    }
+    flow = prepare_flow(FlowDefinition.model_validate(definition), "")
+    assert _run(flow).ending == ("tidy",)
+    assert _run(flow, "c").ending == ("unb", "una", "tidy")
+    assert _run(flow, "b").ending == ("una", "tidy")
+    broken = simulate(flow, lambda task, _: Outcome.ERROR if task == "c" else SUCCESS)
+    assert (broken.status, broken.ending) == (RunStatus.FAILED, ("unb", "una", "tidy"))
