@@ -15,13 +15,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api.operations import EXAMPLE
+from api.describing import EXAMPLE
 
 _REFERENCE = "#/components/schemas/{model}"
 
 _TAGS = [
     {"name": "runs", "description": "Start runs, look at them, cancel them."},
     {"name": "definitions", "description": "Judge flow definitions, and store them."},
+    {"name": "schedules", "description": "Start stored definitions by the clock."},
     {"name": "workers", "description": "Workers, task types and figures."},
     {"name": "webhooks", "description": "Who is told how runs end."},
     {"name": "health", "description": "For whatever watches over the service."},
@@ -48,6 +49,7 @@ def describe(app: FastAPI) -> None:
 def build(app: FastAPI) -> dict[str, Any]:
     """The document of the calls of ``app``."""
     # Late: the models take 10 MB, and most processes are never asked for this document.
+    from api.schedule_shapes import SCHEDULE_SHAPES
     from api.shapes import SHAPES
     from api.simulation_shapes import SIMULATION_SHAPES
 
@@ -60,7 +62,8 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(shape, "validation") for shape in (*SHAPES, *SIMULATION_SHAPES)], ref_template=_REFERENCE
+        [(shape, "validation") for shape in (*SHAPES, *SCHEDULE_SHAPES, *SIMULATION_SHAPES)],
+        ref_template=_REFERENCE,
     )
     schemas = dict(definitions["$defs"])
     schemas["SubmitAnswer"] = {

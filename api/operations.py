@@ -4,42 +4,12 @@ The calls read their requests and write their answers themselves, so nothing of 
 anything at run time.
 """
 
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from http import HTTPStatus
-from typing import Any, TypedDict
-
-import orjson
-
 from api import examples
-
-EXAMPLE = "x-example"
-"""Under this key an example stands as JSON text, because FastAPI takes every null out of what it
-is given. ``api.openapi`` puts the example itself in its place."""
-
-_Object = dict[str, Any]
-
-
-class Operation(TypedDict, total=False):
-    """Arguments of a route's decorator."""
-
-    tags: list[str | Enum]
-    summary: str
-    status_code: int
-    responses: dict[int | str, _Object]
-    openapi_extra: _Object
-
-
-_TITLES = {
-    400: "The body is not JSON, or JSON that is refused: with line and column.",
-    404: "There is no such run.",
-    408: "The body did not come in time.",
-    409: "The state of the run, or of the other runs of its flow, forbids it.",
-    413: "The body is too large.",
-    415: "The body is not `application/json`.",
-    422: "Something does not fit; every place is named.",
-    503: "The database does not answer; try again after `Retry-After` seconds.",
-}
+from api.describing import answer as _answer
+from api.describing import body as _body
+from api.describing import header as _header
+from api.describing import operation as _operation
+from api.describing import shape as _shape
 
 _WAIT = {
     "name": "wait",
@@ -55,82 +25,6 @@ _RUN_ID = {
     "schema": {"type": "string", "format": "uuid"},
     "example": examples.RUN_ID,
 }
-
-
-def _header(name: str, description: str, example: str) -> _Object:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "schema": {"type": "string"},
-        "example": example,
-    }
-
-
-def _shape(name: str) -> _Object:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _content(shape: str, example: object) -> _Object:
-    return {"schema": _shape(shape), EXAMPLE: orjson.dumps(example).decode()}
-
-
-def _answer(
-    description: str, shape: str, example: object, headers: Mapping[str, str] | None = None
-) -> _Object:
-    return {
-        "description": description,
-        "content": {"application/json": _content(shape, example)},
-        "headers": {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in (headers or {}).items()
-        },
-    }
-
-
-def _problems(*statuses: int) -> dict[int | str, _Object]:
-    return {
-        status: {
-            "description": _TITLES[status],
-            "content": {
-                "application/problem+json": _content(
-                    "Problem", examples.problem(HTTPStatus(status))
-                )
-            },
-        }
-        for status in statuses
-    }
-
-
-def _body(**shapes: str | None) -> _Object:
-    """A body of one of these shapes, or of any where none is named; each with its example."""
-    named = [_shape(shape) for shape in shapes.values() if shape is not None]
-    return {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"anyOf": named} if named else {},
-                "examples": {name: {"value": examples.BODIES[name]} for name in shapes},
-            }
-        },
-    }
-
-
-def _operation(
-    tag: str,
-    summary: str,
-    answers: dict[int | str, _Object],
-    problems: Sequence[int],
-    **extra: object,
-) -> Operation:
-    return {
-        "tags": [tag],
-        "summary": summary,
-        "status_code": min(int(status) for status in answers),
-        "responses": answers | _problems(*problems),
-        "openapi_extra": extra,
-    }
-
 
 _BODY_PROBLEMS = (400, 408, 413, 415, 422, 503)
 _LOCATION = {"Location": "The path of the run."}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from starlette.requests import Request
 
 from api.refusals import invalid
+from shared.cron import SCHEDULE_KEYS
 from shared.errors import NotFound
 from shared.ids import FlowRunId, TaskRunId, is_id
 
@@ -76,6 +77,9 @@ def idempotency_key(request: Request) -> str | None:
             "Idempotency-Key",
             f"Must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
         )
+    if key.startswith(SCHEDULE_KEYS):
+        message = f'Keys that begin with "{SCHEDULE_KEYS}" are those of schedules.'
+        raise invalid("header", "Idempotency-Key", message)
     return key
 
 

@@ -71,7 +71,9 @@ class PreparedRun:
     limit: RunLimit | None = None
     """The place that it needs to begin."""
 
-    def new_run(self, clock: LeaseClock, idempotency_key: str | None) -> NewRun:
+    def new_run(
+        self, clock: LeaseClock, idempotency_key: str | None, *, schedule_id: str | None = None
+    ) -> NewRun:
         """The run to be stored, with new ids."""
         start = Start(
             input_json=self.input_json,
@@ -79,6 +81,7 @@ class PreparedRun:
             lease_now=clock.now(),
             idempotency_key=idempotency_key,
             request_hash=None if idempotency_key is None else self._hash(),
+            schedule_id=schedule_id,
             limit=self.limit,
         )
         return new_run(self.definition.runnable, start)

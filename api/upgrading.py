@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from shared.database import upgrade
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, InvalidSettings
 from shared.settings import Settings
 
 _RETRY_SECONDS = 1.0
@@ -19,6 +19,7 @@ class Upgrade:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
+        self._is_refused = False
         self.is_done = False
         """Whether the schema is the one that this version works with."""
 
@@ -44,6 +45,11 @@ class Upgrade:
         try:
             await asyncio.to_thread(upgrade, self._settings)
         except DatabaseUnavailable:
+            return False
+        except InvalidSettings as error:
+            if not self._is_refused:
+                _log.error("database_unusable", error=str(error))
+            self._is_refused = True
             return False
         self.is_done = True
         return True

@@ -22,6 +22,7 @@ from pydantic import JsonValue, ValidationError
 from flow_manager import calls
 from flow_manager.calls import Call, Page, RequestRefused, ServiceUnreachable
 from flow_manager.results import Explanation, Run, RunSummary, Submitted
+from flow_manager.schedule_client import AsyncSchedules, Schedules
 from flow_manager.stored import AsyncDefinitions, Definitions
 
 __all__ = [
@@ -66,6 +67,8 @@ class FlowClient:
         )
         self.definitions = Definitions(self._send)
         """The stored definitions."""
+        self.schedules = Schedules(self._send)
+        """What starts them by the clock."""
 
     def __enter__(self) -> Self:
         return self
@@ -236,6 +239,8 @@ class AsyncFlowClient:
         )
         self.definitions = AsyncDefinitions(self._send)
         """The stored definitions."""
+        self.schedules = AsyncSchedules(self._send)
+        """What starts them by the clock."""
 
     async def __aenter__(self) -> Self:
         return self

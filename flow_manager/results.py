@@ -140,6 +140,64 @@ class Definition(DefinitionVersion):
     definition: dict[str, JsonValue]
 
 
+class ScheduledStart(_Answer):
+    """The last start of a schedule."""
+
+    tick: datetime | None = None
+    """None where somebody started it by hand."""
+    at: datetime
+    flow_run_id: str
+    status: RunStatus | None = None
+    """None where the run has been deleted."""
+
+
+class LeftOutTick(_Answer):
+    """A tick that got no start."""
+
+    tick: datetime
+    reason: str
+
+
+class StartError(_Answer):
+    """Why a start came to nothing."""
+
+    at: datetime
+    message: str
+
+
+class Schedule(_Answer):
+    """Starts runs of a stored definition by the clock."""
+
+    id: str
+    flow_id: str
+    version: int | None = None
+    """None for the newest one at each start."""
+    input: JsonValue = None
+    cron: str | None = None
+    time_zone: str | None = None
+    every: float | None = None
+    """Seconds."""
+    start: datetime | None = None
+    overlap: str = "skip"
+    catch_up: bool = True
+    paused: bool = False
+    next_tick: datetime | None = None
+    next_ticks: list[datetime] = Field(default_factory=list)
+    """The next five; lists show only the next one."""
+    waiting: datetime | None = None
+    """The tick whose start waits until the run before it is over."""
+    last_start: ScheduledStart | None = None
+    last_left_out: LeftOutTick | None = None
+    last_error: StartError | None = None
+
+
+class SchedulePage(_Answer):
+    """Some schedules by their ids."""
+
+    schedules: list[Schedule]
+    next_cursor: str | None = None
+
+
 class Explanation(_Answer):
     """Why a run stands where it does."""
 

@@ -39,6 +39,8 @@ MIN_INTERVAL_SECONDS = 1.0
 """The leader looks about once a second: it could not keep a shorter one."""
 ON_TIME_SECONDS = 60.0
 """A start this late is still on time: a new leader takes a few seconds to take over."""
+SCHEDULE_KEYS = "schedule:"
+"""What the idempotency keys of schedules begin with, and no one else's."""
 _MAX_TEXT = 200
 
 _FIELD = re.compile(r"[0-9A-Z*/,#-]+", re.IGNORECASE | re.ASCII)
@@ -186,7 +188,7 @@ def _read_start(value: object) -> datetime:
 
 def start_key(schedule_id: str, tick: datetime) -> str:
     """The idempotency key of the run that ``tick`` starts."""
-    return f"schedule:{schedule_id}:{_utc(tick).isoformat().replace('+00:00', 'Z')}"
+    return f"{SCHEDULE_KEYS}{schedule_id}:{_utc(tick).isoformat().replace('+00:00', 'Z')}"
 
 
 def next_tick(schedule: Schedule, after: datetime) -> datetime | None:

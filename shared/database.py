@@ -151,12 +151,16 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable(_plain(error)) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or _is_too_early(error.orig):
                 raise DatabaseUnavailable(_plain(error)) from error
             raise
         except (driver.OperationalError, driver.InterfaceError) as error:
             # From a statement that was handed to the driver itself.
             raise DatabaseUnavailable(_plain(error)) from error
+        except driver.ProgrammingError as error:
+            if _is_too_early(error):
+                raise DatabaseUnavailable(_plain(error)) from error
+            raise
 
     def lease_clock(self, connection: Connection) -> float:
         """Seconds of the one clock that decides about leases.
@@ -237,11 +241,20 @@ def upgrade(settings: Settings) -> bool:
     """Bring the schema to :data:`HEAD_REVISION`; whether anything had to be done.
 
     Safe to call from many processes at once. Alembic is loaded only when it is needed.
+
+    Raises:
+        InvalidSettings: a newer version made the database, and this one cannot use it.
     """
     database = create_database(settings)
     try:
-        if current_revision(database) == HEAD_REVISION:
+        revision = current_revision(database)
+        if revision == HEAD_REVISION:
             return False
+        if revision is not None and revision > HEAD_REVISION:
+            raise InvalidSettings(
+                f"FLOW_DATABASE_URL: the database was made by a newer version (its schema is "
+                f"{revision}, this version knows those up to {HEAD_REVISION})"
+            )
         from shared.migrations.run import run_migrations  # 0.8 s, seldom needed
 
         with database.write() as connection:
@@ -298,6 +311,8 @@ def _sqlite_engine(url: URL, settings: Settings) -> Engine:
         url,
         module=module,
         execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
+        # Parameters are what tasks and clients gave: they belong into no log.
+        hide_parameters=True,
         pool_size=8,
         max_overflow=32,
         pool_timeout=settings.database_timeout_seconds,
@@ -341,6 +356,8 @@ def _postgresql_engine(url: URL, settings: Settings) -> Engine:
     return create_engine(
         url,
         execution_options={_ANNOUNCES: bool(settings.webhook_urls)},
+        # Parameters are what tasks and clients gave: they belong into no log.
+        hide_parameters=True,
         pool_size=8,
         max_overflow=32,
         pool_pre_ping=False,
@@ -382,6 +399,11 @@ def file_system_of(folder: Path) -> str | None:
         if inside and len(place) >= len(best):
             best, kind = place, name
     return kind
+
+
+def _is_too_early(error: BaseException | None) -> bool:
+    """Whether a table or column is missing: the schema is about to be made."""
+    return getattr(error, "sqlstate", None) in ("42P01", "42703")
 
 
 def _plain(error: Exception) -> str:

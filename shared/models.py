@@ -137,6 +137,12 @@ class FlowRun(_Table, table=True):
             postgresql_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
         ),
         Index(
+            "flow_run_of_schedule",
+            "schedule_id",
+            sqlite_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+        ),
+        Index(
             "flow_run_of_rerun",
             "rerun_of",
             sqlite_where=text("rerun_of IS NOT NULL"),

@@ -180,6 +180,13 @@ class Settings(BaseSettings):
                 checked_queue(queue)
         return queues
 
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ValueError("a level is DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        return level.upper()
+
     @field_validator("http_allowed_hosts")
     @classmethod
     def _plain_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:

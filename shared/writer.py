@@ -167,7 +167,7 @@ class Writer:
             self._write_group(calls)
         except DatabaseUnavailable as error:
             # Nothing of a group that failed was committed; a deadlock's victim may try again.
-            if len(calls) == 1 or not _may_succeed_alone(error):
+            if not _may_succeed_alone(error):
                 for call in calls:
                     call.error = error
                 return

@@ -10,7 +10,7 @@ does not is closed after a grace.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from shared.errors import TaskTimeout
@@ -30,6 +30,8 @@ class Cancelled(BaseException):
 
 class Drive:
     """``await Drive(coroutine, ...)`` gives what the coroutine returns.
+
+    ``stop_seconds`` says what it is given to clean up, at the time when it is stopped.
 
     Raises:
         TaskTimeout: it took longer than ``timeout_seconds``, whatever it did about it.
@@ -53,7 +55,7 @@ class Drive:
         self,
         coroutine: Coroutine[Any, Any, Any],
         timeout_seconds: float | None,
-        stop_seconds: float,
+        stop_seconds: Callable[[], float],
     ) -> None:
         self._coroutine = coroutine
         self._timeout_seconds = timeout_seconds
@@ -138,7 +140,7 @@ class Drive:
     def _start_grace(self) -> None:
         if self._grace is None:
             loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(self._stop_seconds, self._on_grace_passed)
+            self._grace = loop.call_later(self._stop_seconds(), self._on_grace_passed)
 
     def _is_cancelled_from_outside(self) -> bool:
         return self._task.cancelling() - self._own_cancels > self._cancels_before
@@ -155,7 +157,7 @@ class Drive:
     def _abandon(self) -> None:
         _logger.warning(
             "task_ignored_its_stop: it was told to stop and did not within %g s; it was closed",
-            self._stop_seconds,
+            self._stop_seconds(),
         )
         try:
             self._coroutine.close()

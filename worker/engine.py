@@ -30,6 +30,7 @@ from worker.outbound.client import Outbound
 from worker.outbound.policy import OutboundPolicy
 from worker.outbound.process import install
 from worker.runner import Runner
+from worker.scheduler import Scheduler
 from worker.webhooks import Webhooks
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +73,14 @@ class Engine:
         outbound = Outbound(OutboundPolicy.of(settings))
         install(outbound)
         self._webhooks = Webhooks(self.writer, settings, outbound, lambda: self._leader.is_leading)
+        self._scheduler = Scheduler(
+            self.database,
+            self.writer,
+            self.clock,
+            self.ringer,
+            publisher,
+            lambda: self._leader.is_leading,
+        )
         self._heart = Heart(self.worker_id, self.database, self.clock, settings, self._on_beat)
         self._loops: list[asyncio.Task[None]] = []
         self._last_loops: list[asyncio.Task[None]] = []
@@ -95,6 +104,10 @@ class Engine:
             loop.create_task(self.claimer.sweep_for_ever(), name="sweep"),
             loop.create_task(self.claimer.try_suspects_for_ever(), name="suspects"),
             loop.create_task(self._leader.lead_for_ever(), name="leader"),
+            loop.create_task(
+                self._scheduler.schedule_for_ever(self.settings.sweep_seconds / 2),
+                name="scheduler",
+            ),
         ]
         journal = self.runner.journal
         self._last_loops = [loop.create_task(journal.flush_for_ever(), name="journal")]

@@ -126,6 +126,9 @@ class Executor:
         self.captured.remove()
         self._threads.close()
 
+    def _stop_time(self) -> float:
+        return self.stop_seconds
+
     async def _attempt(
         self, task_class: type[BaseTask], execution: Execution, capture: Capture
     ) -> AttemptResult:
@@ -165,13 +168,13 @@ class Executor:
         method = task.resume if execution.resumed else task.run
         is_async = task.resume_is_async if execution.resumed else task.run_is_async
         if is_async:
-            return await Drive(method(context), timeout, self.stop_seconds)  # type: ignore[arg-type]  # a coroutine, read off the method
-        await Drive(self._threads.acquire(), None, self.stop_seconds)
+            return await Drive(method(context), timeout, self._stop_time)  # type: ignore[arg-type]  # a coroutine, read off the method
+        await Drive(self._threads.acquire(), None, self._stop_time)
         try:
             # The thread is given up a little before its call is, so that it is what is told.
             grace_seconds = self.stop_seconds / 2
             call = self._threads.run(partial(method, context), context.stop, grace_seconds)
-            return await Drive(call, timeout, self.stop_seconds)
+            return await Drive(call, timeout, self._stop_time)
         finally:
             self._threads.release()
 

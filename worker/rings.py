@@ -12,6 +12,7 @@ from arq.jobs import DeserializationError, deserialize_job_raw
 from arq.worker import Function, func
 from structlog.typing import FilteringBoundLogger
 
+from shared.ids import is_id
 from shared.queue import JOB_NAME, load_job
 
 # KEYS: queue, bell and, of a pool that is not the default one, the bell of those who take every
@@ -85,7 +86,12 @@ def read_ring(payload: bytes) -> list[str]:
         _log.warning("ring_refused", reason="not JSON", size_bytes=len(payload))
         return []
     ids = arguments[0] if isinstance(arguments, list) and len(arguments) == 1 else None
-    if name != JOB_NAME or not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+    # Ill-formed ids would break a claim, and the claims of others that it is made with.
+    if name != JOB_NAME or not isinstance(ids, list) or not all(map(_is_id, ids)):
         _log.warning("ring_refused", reason="not a ring", size_bytes=len(payload))
         return []
     return ids
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and is_id(value)

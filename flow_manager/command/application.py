@@ -13,6 +13,7 @@ from flow_manager.command import (
     installation,
     processes,
     runs,
+    schedules,
     simulate,
     stored,
     webhooks,
@@ -79,6 +80,18 @@ application.command("webhooks")(webhooks.webhooks)
 _with_settings("doctor", application)(diagnosis.doctor)
 _with_settings("config", application)(installation.config)
 application.command("openapi")(installation.openapi)
+
+_schedules = typer.Typer(
+    help="Starts of stored definitions by the clock.", no_args_is_help=True, rich_markup_mode=None
+)
+_schedules.command("list")(schedules.list_schedules)
+_schedules.command("create")(schedules.create)
+_schedules.command("show")(schedules.show)
+_schedules.command("pause")(schedules.pause)
+_schedules.command("resume")(schedules.resume)
+_schedules.command("trigger")(schedules.trigger)
+_schedules.command("delete")(schedules.delete)
+application.add_typer(_schedules, name="schedules")
 
 _database = typer.Typer(
     help="The database's schema and copies.", no_args_is_help=True, rich_markup_mode=None

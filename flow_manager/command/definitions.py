@@ -85,7 +85,7 @@ def describe(file: Path, body: bytes, finding: "Finding", pointer: str, severity
 
     place = locate(body, pointer, finding.offset)
     where = f"{file}:{place[0]}:{place[1]}" if place else f"{file} {pointer}".rstrip()
-    hint = f" (did you mean {finding.suggestion!r}?)" if finding.suggestion else ""
+    hint = f" ({finding.suggestion})" if finding.suggestion else ""
     return f"{where}: {severity}: {finding.message}{hint} [{finding.code}]"
 
 

@@ -62,7 +62,7 @@ def run(
     from flow_manager.calls import RequestRefused
 
     name, body, definition = _what_to_run(file, flow_id, version)
-    run_input = _read_input(given_input)
+    run_input = read_input(given_input)
     with connect(url, api_key) as client:
         try:
             submitted = client.run(definition, run_input, idempotency_key=idempotency_key)
@@ -205,7 +205,7 @@ def rerun(
             submitted = client.rerun(
                 flow_run_id,
                 start=start,
-                input=_read_input(given_input),
+                input=read_input(given_input),
                 definition=corrected,
                 idempotency_key=idempotency_key,
             )
@@ -231,7 +231,7 @@ def signal(
 ) -> None:
     """Send a signal to a run: whoever waits for it goes on."""
     with connect(url, api_key) as client:
-        client.signal(flow_run_id, name, _read_input(data), idempotency_key=idempotency_key)
+        client.signal(flow_run_id, name, read_input(data), idempotency_key=idempotency_key)
     print(f"Sent {name} to run {flow_run_id}.")
 
 
@@ -311,7 +311,8 @@ def _print_output(run: "Run") -> None:
         print_json(run.output)
 
 
-def _read_input(text: str | None) -> "JsonValue":
+def read_input(text: str | None) -> "JsonValue":
+    """JSON as an option gives it: the text itself, or @FILE; None where it was not given."""
     from shared.documents import parse_document
     from shared.errors import InvalidDocument
     from shared.settings import load_settings
@@ -334,7 +335,7 @@ def print_refusal(file: Path, body: bytes, refusal: "RequestRefused") -> None:
     from flow_manager.command.definitions import describe
     from shared.documents import locate
 
-    findings = [_finding(each) for each in refusal.problem.errors]
+    findings = [finding_of(each) for each in refusal.problem.errors]
     if not findings:
         print(f"{file}: {refusal}", file=sys.stderr)
     for finding in findings:
@@ -351,7 +352,7 @@ def _print_rerun_refusal(
     from flow_manager.command.definitions import describe
 
     wrapper = "/flow" if isinstance(definition, dict) and "flow" in definition else ""
-    findings = [_finding(each) for each in refusal.problem.errors]
+    findings = [finding_of(each) for each in refusal.problem.errors]
     if not findings:
         print(refusal, file=sys.stderr)
     for finding in findings:
@@ -364,7 +365,8 @@ def _print_rerun_refusal(
         print(f"{option}: {finding.message}{hint} [{finding.code}]", file=sys.stderr)
 
 
-def _finding(error: dict[str, "JsonValue"]) -> "Finding":
+def finding_of(error: dict[str, "JsonValue"]) -> "Finding":
+    """A finding of a problem that the service sent."""
     from shared.errors import Finding
 
     suggestion, offset = error.get("suggestion"), error.get("offset")

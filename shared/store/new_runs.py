@@ -49,6 +49,8 @@ class Start:
     timeout_seconds: float | None = None
     """A bound beside the definition's own; the shorter one counts."""
     parent: ParentVisit | None = None
+    schedule_id: str | None = None
+    """Of the schedule that starts it, which gives a key as well."""
     limit: RunLimit | None = None
     """The place that it needs to begin, by :func:`limit_of`."""
 
@@ -105,5 +107,6 @@ def new_run(definition: RunnableDefinition, start: Start) -> NewRun:
         request_hash=start.request_hash,
         deadline=start.at + timedelta(seconds=min(bounds)) if bounds else None,
         parent=start.parent,
+        schedule_id=start.schedule_id,
         limit=start.limit,
     )

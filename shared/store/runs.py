@@ -58,6 +58,8 @@ class NewRun:
     start_priority: int = 0
     parent: "ParentVisit | None" = None
     """Of a sub-flow's run."""
+    schedule_id: str | None = None
+    """The schedule that starts it, by an idempotency key."""
     limit: RunLimit | None = None
     """Of a flow with ``concurrency``: the place that it needs to begin."""
 
@@ -98,7 +100,8 @@ def create_runs(connection: Connection, items: Sequence[NewRun]) -> list[Created
     accepted = list(plain)
     if plain:
         _INSERT_RUN.write(connection, [_run_row(item, announced) for item in plain])
-    for item in items:
+    # By their keys, as every batch does it: who inserts a key waits for whoever inserts the same.
+    for item in sorted(items, key=lambda one: one.idempotency_key or ""):
         if item.limit is not None:
             continue
         if item.idempotency_key is None:
@@ -246,6 +249,7 @@ def _run_row(item: NewRun, announced: bool) -> dict[str, object]:
         "task_runs": 1,
         "idempotency_key": item.idempotency_key,
         "request_hash": item.request_hash,
+        "schedule_id": item.schedule_id,
         "created_at": item.created_at,
         "deadline": item.deadline,
         "parent_flow_run_id": None if item.parent is None else item.parent.flow_run_id,
@@ -274,8 +278,12 @@ def _branch_row(item: NewRun) -> dict[str, object]:
     }
 
 
+# Locked against being pruned before the run that uses it is committed.
 _KNOWN_DEFINITIONS = Statement(
-    select(definitions.c.hash).where(definitions.c.hash.in_(bindparam("hashes", expanding=True)))
+    select(definitions.c.hash)
+    .where(definitions.c.hash.in_(bindparam("hashes", expanding=True)))
+    .order_by(definitions.c.hash)
+    .with_for_update(read=True, key_share=True)
 )
 
 _INSERT_RUN = Statement(

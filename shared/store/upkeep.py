@@ -171,8 +171,17 @@ def prune_definitions(connection: Connection, before: datetime) -> int:
         .where(versions.c.hash == definitions.c.hash, versions.c.deleted_at.is_(None))
         .exists()
     )
+    # Locked first, and looked at again by a statement of its own: on PostgreSQL one statement
+    # would judge by what was committed before it had to wait.
+    old = connection.execute(
+        select(definitions.c.hash)
+        .where(definitions.c.created_at < before, ~used, ~offered)
+        .order_by(definitions.c.hash)
+        .limit(_PRUNE_BATCH)
+        .with_for_update(skip_locked=True)
+    ).scalars()
     gone = connection.execute(
-        delete(definitions).where(definitions.c.created_at < before, ~used, ~offered)
+        delete(definitions).where(definitions.c.hash.in_(list(old)), ~used, ~offered)
     )
     return gone.rowcount
 

@@ -6,6 +6,8 @@ The points are wrapped around the engine from outside, so that it holds no code 
 ``before-commit``  the task has ended, its record has not begun
 ``in-commit``      its rows are written, the transaction is not committed
 ``before-ring``    it is committed, and nobody was rung for what became ready
+``before-start``   a start of a schedule is decided, nothing of it is written
+``in-start``       it is written with its run, the transaction is not committed
 ``no-drop``        never dies, and goes on with branches that were taken away
 ``no-fence``       the same, and even records what they come to (negative control)
 ``no-run-lock``    reads a run's numbers and writes them later without a lock in between, which
@@ -25,8 +27,10 @@ from shared.models import FlowRun
 from shared.queue import Ringer
 from shared.statements import Row
 from shared.store import steps
+from shared.store.runs import CreatedRun
+from shared.store.scheduled_starts import Verdict, carry_out
 from shared.store.step import Recorded, Step
-from worker import runner
+from worker import runner, scheduler
 from worker.__main__ import main
 
 
@@ -38,6 +42,12 @@ def _record_and_die(connection: Connection, items: Sequence[Step]) -> list[Recor
     recorded = steps.record_steps(connection, items)
     _die()
     return recorded
+
+
+def _start_and_die(connection: Connection, items: Sequence[Verdict]) -> list[CreatedRun | None]:
+    created = carry_out(connection, items)
+    _die()
+    return created
 
 
 def _no_fence(connection: Connection, items: Sequence[Step]) -> list[Step]:
@@ -71,6 +81,10 @@ def arrange(point: str) -> None:
             setattr(runner, "record_steps", _record_and_die)  # noqa: B010  # the same
         case "before-ring":
             Ringer.ring = _die  # type: ignore[method-assign]
+        case "before-start":
+            setattr(scheduler, "carry_out", _die)  # noqa: B010  # the same
+        case "in-start":
+            setattr(scheduler, "carry_out", _start_and_die)  # noqa: B010  # the same
         case "no-drop":
             _never_drop()
         case "no-fence":

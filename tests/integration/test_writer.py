@@ -377,3 +377,24 @@ async def test_what_a_broken_transaction_left_is_not_done(database: Database) ->
             await writer.call(leave_and_break, 5)
         await writer.call(note, 1)
     assert _notes(database) == [1]
+
+
+class _DeadlockVictimError(Exception):
+    """What a driver raises for a transaction that PostgreSQL picked as a deadlock's victim."""
+
+    sqlstate = "40P01"
+
+
+async def test_a_lone_victim_of_a_deadlock_tries_again(database: Database) -> None:
+    tries = 0
+
+    def unlucky(connection: Connection, items: Sequence[int]) -> list[tuple[int, int]]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise DatabaseUnavailable("deadlock detected") from _DeadlockVictimError()
+        return note(connection, items)
+
+    async with _running(database) as writer:
+        assert await writer.call(unlucky, 1) == (1, 1)
+    assert tries == 2

@@ -41,6 +41,7 @@ def upgrade() -> None:
     _create_outbox()
     _create_limits()
     _reruns()
+    _schedules()
     op.create_index(
         "flow_run_of_task_run",
         "flow_run",
@@ -117,6 +118,56 @@ def _create_outbox() -> None:
         postgresql_where=pending,
     )
     op.create_index("webhook_delivery_by_state", "webhook_delivery", ["state", "id"])
+
+
+def _schedules() -> None:
+    """What starts runs by itself, and which of its runs go on."""
+    op.create_table(
+        "schedule",
+        sa.Column("id", sa.String(), primary_key=True, nullable=False),
+        sa.Column("flow_id", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("input", JsonText(), nullable=False),
+        sa.Column("cron", sa.String(), nullable=True),
+        sa.Column("time_zone", sa.String(), nullable=True),
+        sa.Column("every_seconds", sa.Float(), nullable=True),
+        sa.Column("start", UtcDateTime(), nullable=True),
+        sa.Column("overlap", sa.String(), nullable=False),
+        sa.Column("catch_up", sa.Boolean(), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("last_tick", UtcDateTime(), nullable=False),
+        sa.Column("waiting", UtcDateTime(), nullable=True),
+        sa.Column("next_tick", UtcDateTime(), nullable=True),
+        sa.Column("look_at", UtcDateTime(), nullable=True),
+        sa.Column("started_tick", UtcDateTime(), nullable=True),
+        sa.Column("started_at", UtcDateTime(), nullable=True),
+        sa.Column("run_id", _id(), nullable=True),
+        sa.Column("left_out_tick", UtcDateTime(), nullable=True),
+        sa.Column("left_out_reason", sa.String(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("error_at", UtcDateTime(), nullable=True),
+        sa.CheckConstraint("(cron IS NULL) <> (every_seconds IS NULL)", name="cron_or_interval"),
+        sa.CheckConstraint("overlap IN ('skip', 'queue', 'allow')", name="overlap_is_known"),
+        sa.CheckConstraint("paused = false OR look_at IS NULL", name="paused_is_not_looked_at"),
+    )
+    op.create_index(
+        "schedule_to_look_at",
+        "schedule",
+        ["look_at"],
+        sqlite_where=sa.text("look_at IS NOT NULL"),
+        postgresql_where=sa.text("look_at IS NOT NULL"),
+    )
+    op.create_index("schedule_by_flow", "schedule", ["flow_id", "id"])
+    op.create_index(
+        "flow_run_of_schedule",
+        "flow_run",
+        ["schedule_id"],
+        sqlite_where=sa.text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+    )
 
 
 def _create_limits() -> None:
