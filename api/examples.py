@@ -31,6 +31,14 @@ BODIES: dict[str, _Object] = {
     "bare": FLOW,
     "stored": {"flow_id": "data-intake", "input": {"day": "2026-01-02"}},
 }
+BODIES["simulation"] = {
+    "flow": FLOW,
+    "input": {"day": "2026-01-02"},
+    "outcomes": {
+        "fetch_data": [{"error": "no answer"}, {"data": {"rows": 3}}],
+        "process_data": False,
+    },
+}
 FLOW_ID = "data-intake"
 _VERSION: _Object = {
     "flow_id": FLOW_ID,
@@ -149,6 +157,36 @@ _FINDING: _Object = {
     "code": "unknown_task",
     "message": "There is no task 'proces_data'.",
     "suggestion": "process_data",
+}
+_SIMULATED: _Object = {
+    "name": "fetch_data",
+    "type": "fetch_data",
+    "branch": "main",
+    "iteration": 1,
+    "index": None,
+    "attempt": 1,
+    "status": "failed",
+    "success": None,
+    "reason": "raised",
+    "params": None,
+    "data": None,
+    "error": {"type": "Exception", "message": "no answer", "traceback": None},
+    "waits_for": None,
+    "started_seconds": 0.0,
+    "finished_seconds": 0.0,
+}
+SIMULATED_RUN: _Object = {
+    "flow_id": "data-intake",
+    "status": "failed",
+    "outcome": None,
+    "input": {"day": "2026-01-02"},
+    "output": None,
+    "error": {"task": "fetch_data"} | _SIMULATED["error"],
+    "path": ["fetch_data"],
+    "tasks": [_SIMULATED],
+    "seconds": 0.0,
+    "assumed": [],
+    "warnings": [],
 }
 VERDICT: _Object = {"valid": False, "errors": [_FINDING], "warnings": [], "graph": None}
 TASK_TYPES: _Object = {

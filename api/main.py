@@ -25,6 +25,7 @@ from api.routes import (
     runs,
     schedules,
     signals,
+    simulating,
     submitting,
     validation,
     webhooks,
@@ -44,6 +45,7 @@ _NO_TELEMETRY: TelemetryConfig = {
 GUARDED_ROUTERS = (
     submitting.router,
     validation.router,
+    simulating.router,
     definitions.router,
     schedules.router,
     runs.router,

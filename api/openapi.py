@@ -51,6 +51,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     # Late: the models take 10 MB, and most processes are never asked for this document.
     from api.schedule_shapes import SCHEDULE_SHAPES
     from api.shapes import SHAPES
+    from api.simulation_shapes import SIMULATION_SHAPES
 
     document = get_openapi(
         title="Flow Manager",
@@ -61,7 +62,8 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(shape, "validation") for shape in (*SHAPES, *SCHEDULE_SHAPES)], ref_template=_REFERENCE
+        [(shape, "validation") for shape in (*SHAPES, *SCHEDULE_SHAPES, *SIMULATION_SHAPES)],
+        ref_template=_REFERENCE,
     )
     schemas = dict(definitions["$defs"])
     schemas["SubmitAnswer"] = {

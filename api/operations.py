@@ -149,6 +149,13 @@ VALIDATE = _operation(
     # Any JSON is judged: what is no definition gets a verdict, too.
     requestBody=_body(wrapped=None, bare=None),
 )
+SIMULATE = _operation(
+    "definitions",
+    "Simulate a run",
+    {200: _answer("What the run comes to.", "SimulatedRun", examples.SIMULATED_RUN)},
+    (400, 408, 413, 415, 422, 503),
+    requestBody=_body(simulation="SimulatedFlow"),
+)
 _FLOW_ID = {
     "name": "flow_id",
     "in": "path",

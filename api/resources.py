@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from api.reading import Reader
+from api.simulation import Simulations
 from api.statistics import Statistics
 from api.stored import StoredView
 from api.sub_flows import SubFlowView
@@ -40,6 +41,7 @@ class Resources:
     endings: RunEndings
     workers: WorkerView
     submissions: Submissions
+    simulations: Simulations
     statistics: Statistics
     upgrade: Upgrade
 
@@ -76,6 +78,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         endings=endings,
         workers=workers,
         submissions=Submissions(workers, StoredView(reader), SubFlowView(reader), settings),
+        simulations=Simulations(settings),
         statistics=Statistics(reader, clock),
         upgrade=Upgrade(settings),
     )

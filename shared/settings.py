@@ -83,6 +83,14 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Level of the service's own logs and of captured lines."""
 
+    # Simulations
+    simulation_max_attempts: int = Field(default=10_000, ge=1)
+    """Attempts at tasks, those at the items of lists included, of one simulated run."""
+    simulation_max_bytes: int = Field(default=10_000_000, ge=1_000)
+    """The params and data of one simulated run, all of which are in its answer."""
+    simulation_timeout_seconds: float = Field(default=5.0, gt=0)
+    """What one may take on the service; 10,000 attempts take one second."""
+
     # Workers
     worker_concurrency: int = Field(default=100, ge=1, le=10_000)
     """Branches that one worker runs at a time."""

@@ -22,7 +22,8 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -31,7 +32,7 @@ from pydantic.errors import PydanticUserError
 from shared.errors import InvalidTask
 
 Json: TypeAlias = Any
-"""JSON as tasks give and get it; only ``worker.results`` knows whether it really is."""
+"""JSON as tasks give and get it; only ``shared.task_results`` knows whether it really is."""
 
 LOGGER_NAME = "flow_manager.tasks"
 """Under it are the loggers that tasks are given, one a task type."""
@@ -190,6 +191,8 @@ class TaskContext:
     """In ``resume``, what the run came to that was waited for."""
     idempotency_key: str = ""
     """The same for every attempt of one visit: give it to what must happen only once."""
+    clock: Callable[[], datetime] = field(default=partial(datetime.now, UTC), repr=False)
+    """Tells the time; in a simulation it is the simulation's."""
     _stopped: bool = False
 
     @property

@@ -1,205 +1,39 @@
-"""The task types that ship: three for trying things out and three of the example flow.
+"""The task types that ship, as the entry points in ``pyproject.toml`` name them.
 
-They are found like anybody else's, by the entry points in ``pyproject.toml``.
+Those that steer a run are ``shared.control_tasks``; here are the three of the example flow.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field
 
-from shared.durations import Duration, format_duration
-from shared.errors import InvalidInput, TaskTimeout
-from shared.input_schema import check_input
-from shared.tasks import (
-    BaseTask,
-    Finish,
-    Json,
-    Suspend,
-    TaskContext,
-    TaskOutput,
-    TaskResult,
+from shared.control_tasks import (
+    Cancel,
+    Fail,
+    FinishRun,
+    Noop,
+    Sleep,
+    StrictParams,
+    Transform,
+    WaitForSignal,
 )
+from shared.tasks import BaseTask, Json, TaskContext, TaskOutput, TaskResult
+
+__all__ = [
+    "Cancel",
+    "Fail",
+    "FetchData",
+    "FinishRun",
+    "Noop",
+    "ProcessData",
+    "Sleep",
+    "StoreData",
+    "Transform",
+    "WaitForSignal",
+]
 
 
-class _Params(BaseModel):
-    """Unknown fields are errors, because they are usually typos."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Noop(BaseTask):
-    """Does nothing and succeeds. Takes any params."""
-
-    name = "noop"
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Succeed."""
-        return None
-
-
-# --- sleep ---------------------------------------------------------------------------------------
-
-
-class SleepParams(_Params):
-    """Either of both; without any, it does not wait."""
-
-    seconds: Duration = Field(default=0.0, alias="for", title="for")
-    """How long: seconds, or text like ``"30s"``, ``"5m"``, ``"2d"``."""
-    until: AwareDatetime | None = None
-    """An ISO 8601 time with its time zone. One in the past does not wait."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "SleepParams":
-        if {"seconds", "until"} <= self.model_fields_set:
-            raise ValueError("give `for` or `until`, not both")
-        return self
-
-
-class Sleep(BaseTask):
-    """Waits `for` a duration or `until` a time. Holds no worker meanwhile and survives
-    restarts."""
-
-    name = "sleep"
-    Params = SleepParams
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Ask to be woken, unless the time has come already."""
-        params: SleepParams = context.params
-        now = datetime.now(UTC)
-        until = params.until or now + timedelta(seconds=params.seconds)
-        return Suspend(until=until) if until > now else TaskResult(success=True)
-
-    async def resume(self, context: TaskContext) -> TaskOutput:
-        """The time has come."""
-        return TaskResult(success=True)
-
-
-# --- wait_for_signal ------------------------------------------------------------------------------
-
-
-class WaitParams(_Params):
-    """What is waited for."""
-
-    signal: str = Field(min_length=1, max_length=200)
-    """The name under which it is sent."""
-    timeout: Duration | None = None
-    """How long; passing it is an error. For ever where it is not given."""
-    data_schema: dict[str, JsonValue] | bool | None = Field(
-        default=None, alias="schema", title="schema"
-    )
-    """JSON Schema of what must come with it. Other JSON is refused when it is sent."""
-
-
-class WaitForSignal(BaseTask):
-    """Waits until a signal is sent to the run, such as a person's approval. What comes with it
-    is the data. Holds no worker meanwhile and survives restarts."""
-
-    name = "wait_for_signal"
-    Params = WaitParams
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Wait."""
-        params: WaitParams = context.params
-        return Suspend(signal=params.signal, seconds=params.timeout)
-
-    async def resume(self, context: TaskContext) -> TaskOutput:
-        """It has come, or its time is over."""
-        params: WaitParams = context.params
-        if context.signal is None:
-            raise TaskTimeout(
-                f"the signal {params.signal!r} did not come within "
-                f"{format_duration(params.timeout or 0)}"
-            )
-        wrong = check_input(params.data_schema, context.signal.data, 3)
-        if wrong:
-            told = "; ".join(f"{one.pointer.removeprefix('/input')} {one.message}" for one in wrong)
-            raise InvalidInput(f"what came with the signal {params.signal!r} does not fit: {told}")
-        return TaskResult(success=True, data=context.signal.data)
-
-
-# --- transform, finish ---------------------------------------------------------------------------
-
-
-class Transform(BaseTask):
-    """Gives its params back as data: with expressions in them, data is given another form
-    without code."""
-
-    name = "transform"
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Succeed with the params."""
-        return TaskResult(success=True, data=context.params)
-
-
-class FinishRun(BaseTask):
-    """Ends the whole run as completed, its params as output. What still runs is cancelled."""
-
-    name = "finish"
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """End the run."""
-        return Finish(data=context.params)
-
-
-# --- cancel --------------------------------------------------------------------------------------
-
-
-class CancelParams(_Params):
-    """What is cancelled."""
-
-    tasks: list[str] = Field(min_length=1, max_length=1_000)
-    """Names of tasks of this flow."""
-
-
-class Cancel(BaseTask):
-    """Cancels the branches of this run that stand at some tasks now. Joins do not wait for
-    them any more."""
-
-    name = "cancel"
-    Params = CancelParams
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Cancel them."""
-        params: CancelParams = context.params
-        return TaskResult(success=True, cancels=tuple(params.tasks))
-
-
-# --- fail ----------------------------------------------------------------------------------------
-
-
-class FailParams(_Params):
-    """What the error shall say."""
-
-    message: str = Field(default="this task always fails", max_length=10_000)
-
-
-class TaskFailed(Exception):
-    """Raised by the task type ``fail``, on request."""
-
-
-class Fail(BaseTask):
-    """Raises an error with the given `message`, which fails the run unless it is routed."""
-
-    name = "fail"
-    Params = FailParams
-    needs_results = False
-
-    async def run(self, context: TaskContext) -> TaskOutput:
-        """Raise."""
-        raise TaskFailed(context.params.message)
-
-
-# --- The example flow: fetch, process, store -----------------------------------------------------
-
-
-class FetchParams(_Params):
+class FetchParams(StrictParams):
     """What to fetch."""
 
     rows: int = Field(default=3, ge=0, le=10_000)
@@ -225,7 +59,7 @@ class FetchData(BaseTask):
         return TaskResult(success=True, data={"rows": len(values), "values": values})
 
 
-class ProcessParams(_Params):
+class ProcessParams(StrictParams):
     """How to process."""
 
     factor: float = 2.0

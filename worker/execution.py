@@ -13,19 +13,17 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-import orjson
-from pydantic import ValidationError
-
-from shared.errors import InvalidParams, TaskTimeout
+from shared.errors import TaskTimeout
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.logs import LoggedLine
+from shared.task_params import read_params
+from shared.task_results import SubFlowRequest, Suspension, read_result
 from shared.tasks import BaseTask, EarlierResult, FlowRunResult, Json, Signal, TaskContext
 from worker.capture import CURRENT, Capture, CaptureHandler
 from worker.driving import Cancelled, Drive
 from worker.failures import encode_error
-from worker.results import SubFlowRequest, Suspension, read_result
 from worker.threads import Threads
 
 STOP_SECONDS = 5.0
@@ -182,16 +180,9 @@ class Executor:
 
 
 def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskContext:
-    params = {} if execution.params is None else execution.params
-    if task_class.Params is not None:
-        try:
-            # As JSON, which they are: a strict model then still takes a date from its text.
-            params = task_class.Params.model_validate_json(orjson.dumps(params))
-        except ValidationError as error:
-            raise InvalidParams(_describe(error)) from None
     return TaskContext(
         task_name=execution.name,
-        params=params,
+        params=read_params(task_class, execution.params),
         input=execution.input,
         tasks=execution.tasks,
         previous=execution.previous,
@@ -206,13 +197,3 @@ def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskConte
         signal=execution.signal,
         flow_run=execution.flow_run,
     )
-
-
-def _describe(error: ValidationError) -> str:
-    """Each field that does not fit and why, without the values: they may be secrets."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [
-        f"{'.'.join(['params', *(str(part) for part in e['loc'])])}: {e['msg']}" for e in found[:20]
-    ]
-    more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
-    return "; ".join(lines) + more

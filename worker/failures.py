@@ -11,11 +11,15 @@ from types import TracebackType
 
 import orjson
 
+import shared.task_params
+import shared.task_results
 import shared.tasks
 from worker.capture import clean_text
 
 _OUR_FILES = frozenset(
     {
+        shared.task_params.__file__,
+        shared.task_results.__file__,
         shared.tasks.__file__,
         *(
             str(Path(__file__).with_name(f"{name}.py"))
@@ -23,7 +27,6 @@ _OUR_FILES = frozenset(
                 "driving",
                 "execution",
                 "failures",
-                "results",
                 "threads",
             )
         ),

@@ -1,6 +1,6 @@
 """What an attempt's result means for its branch: over, or tried again, and where it leads.
 
-The rules are the core's (``shared.retry``, ``shared.routing``); here they are asked with what
+The rules are the core's (``shared.judging``, ``shared.routing``); here they are asked with what
 only a worker knows: the time, a random number, and what the conditions' expressions say.
 """
 
@@ -12,9 +12,9 @@ from typing import Literal
 
 from shared.decider import Targets
 from shared.flow import Flow
-from shared.retry import FailureKind, TryAgain, decide_retry
+from shared.judging import delay_before_next
 from shared.routing import Applies
-from shared.status import Outcome, Reason
+from shared.status import Outcome
 from shared.store.branches import Visit
 from shared.store.runs import NewRun
 from worker.execution import AttemptResult
@@ -60,7 +60,14 @@ def judge(
         case "failure" | "error" as kind:
             delay = None
             if may_retry:
-                delay = _delay_before_next(flow, visit, kind, result.reason, elapsed_seconds)
+                delay = delay_before_next(
+                    flow.tasks[visit.task],
+                    kind,
+                    result.reason,
+                    failed_attempts=visit.failed_attempts + 1,
+                    elapsed_seconds=elapsed_seconds,
+                    draw=random.random(),
+                )
             if delay is not None:
                 return Judgement("retry", wake_at=datetime.now(UTC) + timedelta(seconds=delay))
             outcome = Outcome.FAILURE if kind == "failure" else Outcome.ERROR
@@ -68,26 +75,3 @@ def judge(
                 # No condition is asked: whatever it came to, the ending goes on.
                 return Judgement(kind, ())
             return Judgement(kind, flow.decider.choose(visit.task, outcome, applies))
-
-
-def _delay_before_next(
-    flow: Flow,
-    visit: Visit,
-    kind: Literal["failure", "error"],
-    reason: str | None,
-    elapsed_seconds: float,
-) -> float | None:
-    """Seconds until the next attempt; None where there is none."""
-    policy = flow.tasks[visit.task].retry
-    if policy is None or reason == Reason.EXPRESSION_FAILED:
-        # The same expression says the same again.
-        return None
-    what: FailureKind = "timeout" if reason == Reason.TIMED_OUT else kind
-    decision = decide_retry(
-        policy,
-        failed_attempts=visit.failed_attempts + 1,
-        kind=what,
-        elapsed_seconds=elapsed_seconds,
-        draw=random.random(),
-    )
-    return decision.delay_seconds if isinstance(decision, TryAgain) else None

@@ -13,6 +13,7 @@ from functools import partial
 import orjson
 
 from shared.errors import ExpressionError, SubFlowRefused
+from shared.evaluation import applies_in, list_items, render_params
 from shared.flow import Flow
 from shared.queries.results import StoredResult
 from shared.registry import Registry
@@ -21,14 +22,7 @@ from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
 from shared.tasks import EarlierResult, Json
 from worker.collecting import collect
-from worker.evaluation import (
-    applies_in,
-    broken_off,
-    item_of,
-    list_items,
-    render_params,
-    scope_of,
-)
+from worker.evaluation import broken_off, item_of, scope_of
 from worker.execution import AttemptResult, Execution, Executor
 from worker.journal import Journal
 from worker.judging import Judgement, judge
@@ -117,7 +111,7 @@ class Visits:
             await self._memories.complete(memory, visit, flow, flow.data.of(visit.task).before)
             try:
                 scope = scope_of(run, visit, memory)
-                items = list_items(flow, visit, scope, self._settings.max_items)
+                items = list_items(flow, visit.task, scope, self._settings.max_items)
             except ExpressionError as error:
                 result = broken_off(error)
             else:
@@ -165,7 +159,7 @@ class Visits:
         params: Json = task.params
         if data.params is not None:
             secrets = {name: self._secret(name) for name in data.secrets}
-            params = render_params(flow, visit, scope_of(run, visit, memory, secrets))
+            params = render_params(flow, visit.task, scope_of(run, visit, memory, secrets))
         item, index = item_of(visit, memory)
         return Execution(
             task_type=visit.task_type,
@@ -234,7 +228,7 @@ class Visits:
         await self._memories.complete(memory, visit, flow, flow.data.of(visit.task).after)
         after = Memory(before=memory.flattened(), previous=memory.previous, joined=memory.joined)
         after.add(visit.task, stored_result(result, visit))
-        return applies_in(flow, visit, scope_of(run, visit, after))
+        return applies_in(flow, visit.task, scope_of(run, visit, after))
 
 
 def stored_result(result: AttemptResult, visit: Visit) -> StoredResult:

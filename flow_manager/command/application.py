@@ -14,6 +14,7 @@ from flow_manager.command import (
     processes,
     runs,
     schedules,
+    simulate,
     stored,
     webhooks,
 )
@@ -56,6 +57,7 @@ _with_settings("api", application)(processes.api)
 _with_settings("worker", application)(processes.worker)
 application.command("run")(runs.run)
 application.command("validate")(definitions.validate)
+application.command("simulate")(simulate.simulate)
 application.command("runs")(runs.list_runs)
 application.command("show")(runs.show)
 application.command("explain")(explain.explain)

@@ -7,7 +7,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection, bindparam, select
 
-from shared.errors import ExpressionError
+from shared import evaluation
 from shared.expressions import Scope
 from shared.expressions.budget import Json
 from shared.flow import Flow
@@ -46,12 +46,7 @@ def render_output(
             },
             now=now,
         )
-    try:
-        return orjson.dumps(template.render(scope))
-    except ExpressionError as error:
-        # The message begins with the pointer inside the output, where there is one.
-        between = "" if error.message.startswith("/") else ": "
-        raise ExpressionError(f"output{between}{error.message}", error.offset) from None
+    return evaluation.render_output(flow, scope)
 
 
 @dataclass(frozen=True, slots=True)

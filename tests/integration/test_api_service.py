@@ -7,7 +7,7 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from api import openapi, schedule_shapes, shapes
+from api import openapi, schedule_shapes, shapes, simulation_shapes
 from api.main import create_app
 from shared.database import create_database
 from shared.definition import FlowDefinition
@@ -169,7 +169,7 @@ def test_root_leads_to_a_page_that_loads_nothing_from_elsewhere(client: TestClie
 def test_examples_follow_the_shapes_they_show(settings: Settings) -> None:
     document = create_app(settings).openapi()
     shown = 0
-    known = vars(shapes) | vars(schedule_shapes)
+    known = vars(shapes) | vars(schedule_shapes) | vars(simulation_shapes)
     for operations in document["paths"].values():
         for operation in operations.values():
             bodies = operation.get("requestBody", {}).get("content", {}).values()
@@ -186,6 +186,10 @@ def test_examples_follow_the_shapes_they_show(settings: Settings) -> None:
             for content in bodies:
                 if "examples" not in content:
                     # Any JSON will do, as for a signal.
+                    continue
+                if "simulation" in content["examples"]:
+                    example = content["examples"]["simulation"]["value"]
+                    simulation_shapes.SimulatedFlow.model_validate_json(orjson.dumps(example))
                     continue
                 bare, wrapped = content["examples"]["bare"], content["examples"]["wrapped"]
                 FlowDefinition.model_validate_json(orjson.dumps(bare["value"]))

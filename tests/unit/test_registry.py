@@ -146,7 +146,7 @@ def test_entry_points_that_do_not_hold_are_listed(monkeypatch: pytest.MonkeyPatc
     entries = [
         EntryPoint("absent", "no_such_module_anywhere:Absent", group),
         EntryPoint("other_name", "worker.builtin:Noop", group),
-        EntryPoint("no_task", "worker.builtin:UTC", group),
+        EntryPoint("no_task", "worker.builtin:Iterator", group),
         EntryPoint("fail", "worker.builtin:Fail", group),
     ]
     monkeypatch.setattr(registry_module, "entry_points", lambda group: entries)

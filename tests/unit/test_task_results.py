@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from shared.errors import InvalidTaskResult, LimitExceeded
+from shared.task_results import Returned, Suspension, encode_data, read_result
 from shared.tasks import Suspend, TaskResult
-from worker.results import Returned, Suspension, encode_data, read_result
 
 LIMIT = 1_000_000
 
