@@ -30,7 +30,7 @@ from shared.errors import Conflict, RunIsOver
 from shared.ids import FlowRunId
 from shared.queries import runs
 from shared.status import Outcome, RunStatus
-from shared.store.runs import Cancel, cancel_runs
+from shared.store.stopping import Cancel, cancel_runs
 
 router = APIRouter()
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from shared.durations import Rate
 from shared.explanation import NAMED
-from shared.limit_models import Limiter, LimitPlace, PlaceState
+from shared.models_limits import Limiter, LimitPlace, PlaceState
 from shared.queries.rows import AnyRow
 from shared.standing import InLine, Place
 

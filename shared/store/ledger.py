@@ -21,9 +21,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from shared.durations import Rate
 from shared.ids import BranchId, FlowRunId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import Bounds
 from shared.models import Branch
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.statements import Row, Statement
 from shared.status import BranchState
 

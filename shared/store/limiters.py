@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.afterwards import Ready
 from shared.ids import BranchId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import LimitKey
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.statements import Row, Statement
 from shared.store.ledger import KEPT, Ledger
 

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from shared.afterwards import Ready, at_the_end, ring_for
 from shared.ids import BranchId
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import Bounds, LimitKey
 from shared.models import Branch, FlowRun, TaskRun
+from shared.models_limits import LimitPlace, PlaceState
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.branches import Visit

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from shared.afterwards import Ready
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, new_id
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import run_limit
 from shared.models import Branch
+from shared.models_limits import LimitPlace, PlaceState
 from shared.status import BranchState
 from shared.store.runs import CreatedRun, NewRun, create_runs
 from shared.validation import validate_definition

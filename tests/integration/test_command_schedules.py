@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from flow_manager.client import AsyncFlowClient, FlowClient, RequestRefused
+from flow_manager.async_client import AsyncFlowClient
+from flow_manager.calls import RequestRefused
+from flow_manager.client import FlowClient
 from tests.development_service import Service, development_service, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]

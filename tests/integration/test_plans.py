@@ -19,8 +19,8 @@ from shared.definition import FlowDefinition
 from shared.durations import Rate
 from shared.flow import prepare_flow
 from shared.ids import FlowRunId, TaskRunId, new_id
-from shared.limit_models import Limiter, LimitPlace, LimitStart
 from shared.limits import Bounds, LimitKey
+from shared.models_limits import Limiter, LimitPlace, LimitStart
 from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
 from shared.queries.endings import undone_visit
@@ -37,8 +37,9 @@ from shared.store.freeing import (
 )
 from shared.store.limit_upkeep import LimitRound, tend_limits
 from shared.store.places import PlaceWish, settle, take_places
-from shared.store.runs import Cancel, cancel_runs, create_runs
+from shared.store.runs import create_runs
 from shared.store.steps import record_steps
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
 from shared.store.webhooks import Look, look_for_deliveries

@@ -13,16 +13,16 @@ from shared.durations import Rate
 from shared.expressions import Scope
 from shared.flow import Flow
 from shared.ids import BranchId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import Bounds
 from shared.models import Branch
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.branches import Visit
 from shared.store.freeing import Release, release_branches, rescue_branches
 from shared.store.limit_upkeep import LimitRound, tend_limits
 from shared.store.places import PlaceWish, Taken, take_places
-from shared.store.runs import Cancel, cancel_runs
 from shared.store.steps import record_steps
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.upkeep import give_up
 from shared.validation import validate_definition
 from tests.integration.store_rig import (
