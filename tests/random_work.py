@@ -60,16 +60,16 @@ class Work:
         return Expected(run.status, run.outcome, visits)
 
 
-def random_work(seed: int, *, repeats: bool = True) -> Work:
-    """Work that is the same for a seed; without ``repeats`` no loops and no retries."""
-    builder = _Builder(random.Random(seed), repeats)
+def random_work(seed: int, *, plain: bool = False) -> Work:
+    """Work that is the same for a seed; ``plain`` is without loops, retries and forks in forks."""
+    builder = _Builder(random.Random(seed), plain)
     return builder.tangle() if seed % 3 == 0 else builder.blocks()
 
 
 class _Builder:
-    def __init__(self, draw: random.Random, repeats: bool) -> None:
+    def __init__(self, draw: random.Random, plain: bool) -> None:
         self._draw = draw
-        self._repeats = repeats
+        self._plain = plain
         self._numbers = count()
         self._tasks: dict[str, Json] = {}
         self._conditions: dict[str, Json] = {}
@@ -77,7 +77,7 @@ class _Builder:
 
     def blocks(self) -> Work:
         """Blocks one after another."""
-        first, last = self._sequence(depth=2)
+        first, last = self._sequence(depth=1 if self._plain else 2)
         if self._draw.random() < 0.1:
             self._lead(last, self._act("wreck", outcome="error"))
         return self._finished(first)
@@ -134,7 +134,7 @@ class _Builder:
     def _block(self, depth: int) -> tuple[str, str]:
         kinds = [self._step, self._mended, self._rescued, self._nap, self._signal]
         kinds += [self._list, self._list, self._broken_list]
-        if self._repeats:
+        if not self._plain:
             kinds += [self._flaky, self._loop]
         if depth:
             kinds += [lambda: self._fork(depth)] * 4
@@ -153,7 +153,7 @@ class _Builder:
 
     def _rescued(self) -> tuple[str, str]:
         breaks = self._act("breaks", outcome="error")
-        if self._repeats:
+        if not self._plain:
             self._tasks[breaks]["retry"] = {"max_attempts": 2, "delay": 0.01, "jitter": False}
         after = self._act("rescue")
         self._lead(breaks, "end", target_task_error=after)

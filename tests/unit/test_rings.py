@@ -10,7 +10,6 @@ from shared.ids import new_id
 from shared.queue import load_job, make_jobs
 from worker.rings import read_ring
 
-
 ID = "01980f2e-8a00-7000-8000-3f1b5d7a9c24"
 
 
