@@ -74,6 +74,8 @@ class ScheduleLinks(_Shape):
 
     self: str
     trigger: str
+    runs: str
+    """The runs that it started, the newest first."""
 
 
 class ScheduleSummary(ScheduleTiming):
