@@ -71,6 +71,8 @@ class ScheduleLinks(Shape):
 
     self: str
     trigger: str
+    runs: str
+    """The runs that it started, the newest first."""
 
 
 class ScheduleSummary(ScheduleTiming):

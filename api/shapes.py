@@ -130,6 +130,8 @@ class RunSummary(Shape):
     duration_ms: float | None
     rerun_of: str | None
     """The run that it runs again."""
+    schedule_id: str | None
+    """The schedule that started it."""
     links: Links
 
 

@@ -117,11 +117,13 @@ class AsyncFlowClient:
         *,
         status: str | None = None,
         flow_id: str | None = None,
+        schedule_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page:
         """A page of runs, newest first."""
-        query = {"status": status, "flow_id": flow_id, "limit": limit, "cursor": cursor}
+        filters = {"status": status, "flow_id": flow_id, "schedule_id": schedule_id}
+        query = {**filters, "limit": limit, "cursor": cursor}
         return await self._send(calls.list_runs(query))
 
     async def watch(

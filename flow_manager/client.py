@@ -131,11 +131,13 @@ class FlowClient:
         *,
         status: str | None = None,
         flow_id: str | None = None,
+        schedule_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page:
         """A page of runs, newest first."""
-        query = {"status": status, "flow_id": flow_id, "limit": limit, "cursor": cursor}
+        filters = {"status": status, "flow_id": flow_id, "schedule_id": schedule_id}
+        query = {**filters, "limit": limit, "cursor": cursor}
         return self._send(calls.list_runs(query))
 
     def watch(self, flow_run_id: str, *, timeout_seconds: float | None = None) -> Iterator[Run]:

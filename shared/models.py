@@ -68,6 +68,13 @@ class FlowRun(Model, table=True):
             postgresql_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
         ),
         Index(
+            "flow_run_by_schedule",
+            "schedule_id",
+            "id",
+            sqlite_where=text("schedule_id IS NOT NULL"),
+            postgresql_where=text("schedule_id IS NOT NULL"),
+        ),
+        Index(
             "flow_run_of_schedule",
             "schedule_id",
             sqlite_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),

@@ -162,6 +162,13 @@ def _schedules() -> None:
     )
     op.create_index("schedule_by_flow", "schedule", ["flow_id", "id"])
     op.create_index(
+        "flow_run_by_schedule",
+        "flow_run",
+        ["schedule_id", "id"],
+        sqlite_where=sa.text("schedule_id IS NOT NULL"),
+        postgresql_where=sa.text("schedule_id IS NOT NULL"),
+    )
+    op.create_index(
         "flow_run_of_schedule",
         "flow_run",
         ["schedule_id"],
