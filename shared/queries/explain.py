@@ -19,7 +19,8 @@ from sqlalchemy import (
 from shared.definition import FlowDefinition, wait_for
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
-from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun
+from shared.models_workers import TaskType, WorkerRow
 from shared.paths import FINALLY_PATH
 from shared.pools import serves
 from shared.queries.endings import left_to_undo

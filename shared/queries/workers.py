@@ -19,7 +19,8 @@ from sqlalchemy import (
     select,
 )
 
-from shared.models import Branch, FlowRun, TaskType, WorkerRow
+from shared.models import Branch, FlowRun
+from shared.models_workers import TaskType, WorkerRow
 from shared.queries.rows import AnyRow
 from shared.status import RunStatus
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId
-from shared.models import Branch, TaskRun, WorkerRow
+from shared.models import Branch, TaskRun
+from shared.models_workers import WorkerRow
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 

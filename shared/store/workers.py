@@ -8,7 +8,8 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from shared.ids import BranchId, WorkerId
-from shared.models import Branch, Lease, TaskType, WorkerRow
+from shared.models import Branch
+from shared.models_workers import Lease, TaskType, WorkerRow
 from shared.status import BranchState
 
 workers = WorkerRow.__table__

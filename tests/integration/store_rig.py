@@ -22,7 +22,8 @@ from shared.database import Database, create_database, upgrade
 from shared.decider import Targets
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, WorkerId, new_id
-from shared.models import Branch, FlowRun, Join, Lease, LogLine, TaskRun
+from shared.models import Branch, FlowRun, Join, LogLine, TaskRun
+from shared.models_workers import Lease
 from shared.settings import Settings, load_settings
 from shared.status import BranchState, Outcome
 from shared.store.branches import Claim, Claimed, Visit, claim_branches

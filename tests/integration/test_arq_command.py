@@ -13,7 +13,8 @@ import pytest
 
 from shared.ids import FlowRunId
 from shared.lease_clock import LeaseClock
-from shared.models import TaskRun, WorkerRow
+from shared.models import TaskRun
+from shared.models_workers import WorkerRow
 from shared.queue import Ringer
 from shared.status import Outcome, RunStatus
 from tests.integration.store_rig import SINGLE, TYPE, Store, flow_of, opened

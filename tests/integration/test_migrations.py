@@ -14,8 +14,9 @@ from sqlmodel import SQLModel
 
 import shared.models
 import shared.models_limits
-import shared.models_schedules  # they declare the tables
-import shared.models_webhooks  # noqa: F401  # declares the tables
+import shared.models_schedules
+import shared.models_webhooks
+import shared.models_workers  # noqa: F401  # they declare the tables
 from shared.database import HEAD_REVISION, Database, create_database, current_revision, upgrade
 from shared.migrations.run import run_migrations
 from shared.settings import load_settings

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
-from shared.models import WorkerRow
+from shared.models_workers import WorkerRow
 from tests.integration.engine_rig import MODULE, Rig, open_rig
 from tests.waiting import wait_until
 

@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from shared.database import Database, create_database, upgrade
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
-from shared.models import LogLine, TaskRun, WorkerRow
+from shared.models import LogLine, TaskRun
+from shared.models_workers import WorkerRow
 from shared.queries import runs, workers
 from shared.queries.runs import RunFilters
 from shared.settings import load_settings

@@ -8,16 +8,8 @@ import orjson
 import pytest
 
 from shared.ids import BranchId, FlowRunId, WorkerId, new_id
-from shared.models import (
-    Branch,
-    FlowRun,
-    Join,
-    LogLine,
-    StoredDefinition,
-    TaskRun,
-    TaskType,
-    WorkerRow,
-)
+from shared.models import Branch, FlowRun, Join, LogLine, StoredDefinition, TaskRun
+from shared.models_workers import TaskType, WorkerRow
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.freeing import rescue_branches
 from shared.store.logs import LoggedLine, add_lines
