@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from shared.definition import FlowDefinition, TaskDefinition
 from shared.graph import Graph
+from shared.paths import is_ending
 from shared.status import Reason, TaskRunStatus
 
 KEPT_MARK = f"{Reason.KEPT}:"
@@ -40,8 +41,6 @@ Origins = frozenset[str]
 """The task runs that a visit came from; none of a run's first."""
 _Key = tuple[str, Origins]
 
-_ENDING = "ending/"
-"""Begins the paths of what a run does after all: undo what succeeded, and its last task."""
 _RULED = frozenset({Reason.RUN_FINISHED.value, Reason.CANCELLED_OTHERS.value})
 """Why a task run did more than give a result: it stopped others, which a result does not."""
 
@@ -124,7 +123,7 @@ def read_origins(reasons: Iterable[str | None]) -> Origins | None:
 
 def is_replayed(path: str) -> bool:
     """Whether a visit on this branch may be one that the source has made."""
-    return not path.startswith(_ENDING)
+    return not is_ending(path)
 
 
 def may_keep(status: TaskRunStatus, reason: str | None) -> bool:

@@ -94,9 +94,10 @@ def _look_around(connection: Connection, item: Round) -> Report:
     report.stopped, report.begun = begun.runs, begun.ready
     report.woken = upkeep.wake_due(connection, item.lease_now)
     report.woken += wake_parents(connection, report.failed, item.lease_now)
-    abandoned = cancel_abandoned(connection, datetime.now(UTC))
+    abandoned = cancel_abandoned(connection, datetime.now(UTC), item.lease_now)
     report.cancelled = abandoned.cancelled
     report.stopped += abandoned.ending
+    report.begun += abandoned.ready
     report.queues = queues_of(connection, report.rescued + report.woken + report.begun)
     if item.prunes:
         now = datetime.now(UTC)

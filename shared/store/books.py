@@ -209,7 +209,7 @@ class Books:
         if begins:
             self.begin(step, visit)
         else:
-            self.results[step.branch_id].ready.append(visit.branch_id)
+            self._hand_over(step, visit)
 
     def begin(self, step: Step, visit: Visit) -> None:
         """Begin a visit on the step's worker."""

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
 
-from shared.ids import FlowRunId
+from shared.ids import BranchId, FlowRunId
 from shared.models import FlowRun, TaskRun
 from shared.statements import Statement
 from shared.store.books import Books
@@ -49,19 +49,24 @@ class Abandoned:
     cancelled: list[FlowRunId] = field(default_factory=list)
     ending: list[FlowRunId] = field(default_factory=list)
     """Those that undo first what they did."""
+    ready: list[BranchId] = field(default_factory=list)
+    """The branches that do it, to ring for."""
 
 
-def cancel_abandoned(connection: Connection, at: datetime) -> Abandoned:
+def cancel_abandoned(connection: Connection, at: datetime, ready_at: float) -> Abandoned:
     """Cancel the runs of sub-flows that nobody waits for any more, down to the last one."""
     abandoned = Abandoned()
     while True:
         found = [FlowRunId(row.id) for row in _ABANDONED.all(connection, {"most": _BATCH})]
-        results = cancel_runs(connection, [Cancel(one, at) for one in found])
-        told = list(zip(found, results, strict=True))
-        gone = [one for one, result in told if result == "cancelled"]
-        abandoned.cancelled += gone
-        abandoned.ending += [one for one, result in told if result == "cancelling"]
-        if not gone:
+        wishes = [Cancel(one, at, ready_at=ready_at) for one in found]
+        for wish, result in zip(wishes, cancel_runs(connection, wishes), strict=True):
+            if result == "cancelled":
+                abandoned.cancelled.append(wish.flow_run_id)
+            elif result == "cancelling":
+                abandoned.ending.append(wish.flow_run_id)
+                abandoned.ready.append(wish.branch_id)
+        # Their own sub-flows are abandoned by now, too.
+        if not found:
             return abandoned
 
 
@@ -72,6 +77,8 @@ _ABANDONED = Statement(
         runs.c.finished_at.is_(None),
         runs.c.parent_task_run_id.is_not(None),
         task_runs.c.finished_at.is_not(None),
+        # What undoes itself has been told.
+        runs.c.ending.is_(None),
     )
     .limit(bindparam("most"))
 )

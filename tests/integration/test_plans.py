@@ -157,7 +157,7 @@ OFTEN: Mapping[str, Work] = {
     "release": lambda f, c: release_branches(c, [_release(f)]),
     "rescue": lambda f, c: rescue_branches(c, [f.store.worker], LEASE_NOW),
     "free strays": lambda f, c: free_stray(c, LEASE_NOW),
-    "cancel what nobody waits for": lambda f, c: cancel_abandoned(c, NOW),
+    "cancel what nobody waits for": lambda f, c: cancel_abandoned(c, NOW, LEASE_NOW),
     "free orphans": lambda f, c: free_orphans(c, [_orphans(f)]),
     "held by a worker": lambda f, c: held_branches(c, f.store.worker),
     "beat": lambda f, c: beat(c, f.store.worker, LEASE_NOW),

@@ -194,6 +194,25 @@ async def test_a_source_is_not_pruned_while_its_rerun_needs_it(rig: Rig) -> None
         assert prune_runs(connection, late) == 2
 
 
+async def test_what_a_compensation_has_undone_runs_again_and_can_be_undone_again(rig: Rig) -> None:
+    tasks = _named(
+        "look", "undo", "tell", book={"compensate": "undo"}, pay={"compensate": "undo"}, ship={}
+    )
+    flow = _flow(tasks, look="book", book="pay", pay="ship") | {"finally": "tell"}
+    Counted.does["ship"] = "raise"
+    source = await rig.submit(flow)
+    assert (await rig.ended(source)).status == RunStatus.FAILED
+    assert _made(source) == {"look": 1, "book": 1, "pay": 1, "ship": 1, "undo": 2, "tell": 1}
+    again = await rig.rerun(source, flow)
+    assert (await rig.ended(again)).status == RunStatus.FAILED
+    assert _kept(rig, again) == {"look": 1}
+    assert _made(again) == {"book": 1, "pay": 1, "ship": 1, "undo": 2, "tell": 1}
+    Counted.does.clear()
+    third = await rig.rerun(again, flow)
+    assert (await rig.ended(third)).outcome == Outcome.SUCCESS
+    assert _made(third) == {"book": 1, "pay": 1, "ship": 1, "tell": 1}
+
+
 @pytest.mark.parametrize("undone", ["begin", "each", "each[1]"])
 async def test_what_was_undone_runs_again(rig: Rig, undone: str) -> None:
     flow = _flow(_named("begin", each={"for_each": "[1, 2]"}, last={}), begin="each", each="last")
