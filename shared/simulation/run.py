@@ -15,7 +15,7 @@ import orjson
 from shared.collecting import collect_items
 from shared.definition import allowed_failures
 from shared.errors import ExpressionError
-from shared.evaluation import applies_in, list_items, render_output
+from shared.evaluation import applies_in, encode, list_items, render_output
 from shared.expressions.budget import Json
 from shared.flow import Flow
 from shared.judging import delay_before_next
@@ -130,12 +130,12 @@ class _Run:
             return
         try:
             asked = self._questions.attempt(event)
+            if asked.params is not None:
+                visit.task_run.params_content = encode(asked.params, "params")
         except ExpressionError as error:
             self._receive(visit, broken_off(error))
             return
-        visit.task_run.params = asked.params
-        if asked.params:
-            self._spent.content(orjson.dumps(asked.params))
+        self._spent.content(visit.task_run.params_content)
         answer = yield asked
         self._spent.content(answer.content)
         if answer.is_assumed:
@@ -208,7 +208,9 @@ class _Run:
         applies: Applies | None = None
         if decider.asks(task):
             known = self._recall.after(memory, task, result_of(answer, visit.branch.iteration))
-            applies = applies_in(self._flow, task, self._questions.scope(visit, known))
+            applies = self._checked(
+                applies_in(self._flow, task, self._questions.scope(visit, known))
+            )
         try:
             targets = decider.choose(task, outcome_of(answer), applies)
         except ExpressionError as error:
@@ -228,6 +230,15 @@ class _Run:
         cancels = [name for name in answer.cancels if name in self._flow.tasks]
         self._follow(self._branches.move(visit.branch, outcome_of(answer), targets, known, cancels))
         self._close_run(visit)
+
+    def _checked(self, applies: Applies) -> Applies:
+        """The same, but that it can be ended between two conditions."""
+
+        def asked(number: int) -> bool:
+            self._start.check()
+            return applies(number)
+
+        return asked
 
     # Lists.
 

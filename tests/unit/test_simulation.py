@@ -356,3 +356,27 @@ def test_no_timeout_cuts_an_ending_short() -> None:
 def test_a_last_task_that_fails_fails_the_run() -> None:
     run = simulated(TRIP, {"report": False}, given=[])
     assert (run.status, run.error["type"]) == (RunStatus.FAILED, "FinallyFailed")
+
+
+def test_values_that_grow_too_deep_are_an_error_of_their_task() -> None:
+    flow = flow_of(
+        {"a": {"type": "transform", "params": {"deeper": "${previous}"}}, "b": PLAIN},
+        ("a", "b"),
+        ("b", "a", "end", {"when": "iteration < 400"}),
+    )
+    flow["tasks"][1] = {"name": "b", "type": "transform", "params": {"it": "${previous}"}}
+    run = simulated(flow)
+    assert run.status is RunStatus.FAILED
+    assert run.error["type"] in ("ExpressionError", "InvalidTaskResult")
+
+
+def test_an_output_too_deep_to_be_written_fails_the_run() -> None:
+    deep: Any = 0
+    for _ in range(240):
+        deep = [deep]
+    output: Any = "${tasks.a.data}"
+    for _ in range(50):
+        output = [output]
+    run = simulated(flow_of({"a": PLAIN}, output=output), {"a": {"data": deep}})
+    assert (run.error["type"], run.error["task"]) == ("ExpressionError", None)
+    assert "nested too deeply" in run.error["message"]
