@@ -128,6 +128,7 @@ _SUMMARY: _Object = {
         "message": "the source does not answer",
     },
     "rerun_of": None,
+    "schedule_id": None,
     "links": _LINKS,
 }
 RUN: _Object = _SUMMARY | {

@@ -49,10 +49,19 @@ def describe(app: FastAPI) -> None:
 def build(app: FastAPI) -> dict[str, Any]:
     """The document of the calls of ``app``."""
     # Late: the models take 10 MB, and most processes are never asked for this document.
+    from api.definition_shapes import DEFINITION_SHAPES
     from api.schedule_shapes import SCHEDULE_SHAPES
     from api.shapes import SHAPES
     from api.simulation_shapes import SIMULATION_SHAPES
+    from api.webhook_shapes import WEBHOOK_SHAPES
 
+    shapes = (
+        *SHAPES,
+        *DEFINITION_SHAPES,
+        *SCHEDULE_SHAPES,
+        *SIMULATION_SHAPES,
+        *WEBHOOK_SHAPES,
+    )
     document = get_openapi(
         title="Flow Manager",
         version=version("flow-manager"),
@@ -62,7 +71,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(shape, "validation") for shape in (*SHAPES, *SCHEDULE_SHAPES, *SIMULATION_SHAPES)],
+        [(shape, "validation") for shape in shapes],
         ref_template=_REFERENCE,
     )
     schemas = dict(definitions["$defs"])

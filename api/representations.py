@@ -267,6 +267,7 @@ def _run_head(row: AnyRow) -> Document:
         "finished_at": row.finished_at,
         "duration_ms": _milliseconds(row.started_at or row.created_at, row.finished_at),
         "rerun_of": row.rerun_of,
+        "schedule_id": row.schedule_id,
     }
 
 

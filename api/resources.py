@@ -60,7 +60,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     clock = LeaseClock(database)
     redis_url = settings.redis_url.get_secret_value()
     ringer = Ringer(redis_url, settings.queue_name, settings.ring_timeout_seconds)
-    writer.on_ready = ringer.ring
+    writer.on_ready = lambda ready: ringer.ring(list(ready))
 
     async def find_ended(flow_run_ids: Sequence[str]) -> Collection[str]:
         return await reader.call(_ended, [FlowRunId(one) for one in flow_run_ids])

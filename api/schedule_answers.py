@@ -53,7 +53,11 @@ def _schedule(row: AnyRow) -> Document:
         if row.left_out_tick is None
         else {"tick": row.left_out_tick, "reason": row.left_out_reason},
         "last_error": None if row.error is None else {"at": row.error_at, "message": row.error},
-        "links": {"self": place, "trigger": f"{place}/trigger"},
+        "links": {
+            "self": place,
+            "trigger": f"{place}/trigger",
+            "runs": f"/flows?schedule_id={row.id}",
+        },
     }
 
 

@@ -39,6 +39,7 @@ _LISTED: Document = _WANTED | {
     "links": {
         "self": "/schedules/nightly-intake",
         "trigger": "/schedules/nightly-intake/trigger",
+        "runs": "/flows?schedule_id=nightly-intake",
     },
 }
 _SCHEDULE = _LISTED | {"next_ticks": ["2026-01-06T01:30:00Z", "2026-01-07T01:30:00Z"]}

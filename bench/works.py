@@ -34,6 +34,8 @@ class Unit(StrEnum):
     """Samples are seconds, too, but so short that they are shown as microseconds."""
     PER_SECOND = "/s"
     """Samples are runs (or requests) a second; more is better."""
+    OVERHEAD = "%"
+    """Samples are percent that one thing takes more than another; less is better."""
     PERCENT = "% of a core"
     """Samples are percent of one core's time; less is better."""
     BYTES = "MB"
@@ -49,7 +51,7 @@ class Unit(StrEnum):
                 return 1e6
             case Unit.BYTES:
                 return 1e-6
-            case Unit.PER_SECOND | Unit.PERCENT:
+            case Unit.PER_SECOND | Unit.PERCENT | Unit.OVERHEAD:
                 return 1.0
 
 
@@ -70,6 +72,8 @@ class Shape(StrEnum):
     """One ``POST /run-flow`` at a time until its 202."""
     HTTP_GET = "http-get"
     """``GET /flows/{id}`` with ``size`` finished runs stored."""
+    LANGUAGE = "language"
+    """What a part of the flow language costs."""
     IDLE = "idle"
     """Processor time of processes that have nothing to do."""
     MEMORY = "memory"
@@ -153,7 +157,45 @@ COMMON_WORKS = (
 """What the product and the peers do. A shape's larger works come after its smaller ones: what
 the smaller one took tells whether the larger can fit in its budget."""
 
+LANGUAGE_WORKS = (
+    Work(
+        "expression",
+        "one expression, such as `previous.score >= 80 and input.kind == 'loan'`",
+        Shape.LANGUAGE,
+        Unit.MICROSECONDS,
+        repetitions=20,
+        budget_seconds=10,
+        goal=2,
+    ),
+    Work(
+        "params",
+        "what a step with an expression in its params takes more than one without",
+        Shape.LANGUAGE,
+        Unit.OVERHEAD,
+        repetitions=40,
+        goal=20,
+    ),
+    Work(
+        "list-10000",
+        "a list (`for_each`) of 10,000 items",
+        Shape.LANGUAGE,
+        size=10_000,
+        repetitions=4,
+        goal=1_000,
+    ),
+    Work(
+        "sleeping-10000",
+        "10,000 sleeping runs, which hold no slot: the latest wake-up after its time",
+        Shape.LANGUAGE,
+        size=10_000,
+        quantile=1.0,
+        goal=1_000,
+    ),
+)
+"""What parts of the flow language cost."""
+
 PRODUCT_WORKS = (
+    *LANGUAGE_WORKS,
     Work(
         "http-sequential-10",
         "10 sequential steps through `POST /run-flow?wait=`",
@@ -215,7 +257,8 @@ WORKS = {work.name: work for work in ALL_WORKS}
 def quick(work: Work) -> Work:
     """The same work, small enough to find out whether it runs at all."""
     small_flows = work.flows if work.flows == 1 else 100
-    small_size = min(work.size, 5_000) if work.shape is Shape.HTTP_GET else work.size
+    most = {Shape.HTTP_GET: 5_000, Shape.LANGUAGE: 1_000}.get(work.shape, work.size)
+    small_size = min(work.size, most)
     return replace(
         work,
         size=small_size,

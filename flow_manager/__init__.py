@@ -12,7 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flow_manager.client import AsyncFlowClient, FlowClient
+    from flow_manager.async_client import AsyncFlowClient
+    from flow_manager.client import FlowClient
     from shared.tasks import BaseTask, Suspend, TaskContext, TaskResult, task
 
     __version__: str

@@ -12,7 +12,7 @@ import orjson
 from pydantic import JsonValue
 from rich.console import Console
 
-from flow_manager.client import AsyncFlowClient
+from flow_manager.async_client import AsyncFlowClient
 from flow_manager.command.tree import drawing
 from flow_manager.development.plan import HOST, Plan
 from flow_manager.development.supervisor import StartFailed, run_service

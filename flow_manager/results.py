@@ -84,6 +84,8 @@ class RunSummary(_Answer):
     finished_at: datetime | None = None
     duration_ms: float | None = None
     rerun_of: str | None = None
+    schedule_id: str | None = None
+    """The schedule that started it."""
     """The run that it runs again."""
 
     @property

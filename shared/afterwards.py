@@ -8,14 +8,16 @@ them rung for after the commit.
 What is noted here is a matter of speed only. Should it get lost, the upkeep does the same.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
 from shared.ids import BranchId
 
-Work: TypeAlias = Callable[[Connection, Sequence[Any]], Sequence[BranchId]]
+Ready: TypeAlias = Mapping[BranchId, str]
+"""Branches that are ready, with their queues."""
+Work: TypeAlias = Callable[[Connection, Sequence[Any]], Ready]
 """Does what was noted; gives the branches that it made ready."""
 
 _NOTED = "afterwards"
@@ -32,18 +34,19 @@ def at_the_end(connection: Connection, work: Work, items: Iterable[object]) -> N
         noted.setdefault(work, {}).update(once)
 
 
-def ring_for(connection: Connection, branch_ids: Iterable[BranchId]) -> None:
-    """Have these branches, which are ready, rung for after the commit."""
-    at_the_end(connection, _as_they_are, branch_ids)
+def ring_for(connection: Connection, ready: Ready) -> None:
+    """Have these branches rung for after the commit."""
+    at_the_end(connection, _as_they_are, ready.items())
 
 
-def finish(connection: Connection) -> list[BranchId]:
+def finish(connection: Connection) -> Ready:
     """Do what was noted; the branches to ring for after the commit."""
     noted: dict[Work, dict[object, None]] | None = connection.info.pop(_NOTED, None)
-    if noted is None:
-        return []
-    return [branch for work, items in noted.items() for branch in work(connection, list(items))]
+    ready: dict[BranchId, str] = {}
+    for work, items in (noted or {}).items():
+        ready |= work(connection, list(items))
+    return ready
 
 
-def _as_they_are(_connection: Connection, branch_ids: Sequence[BranchId]) -> Sequence[BranchId]:
-    return branch_ids
+def _as_they_are(_connection: Connection, items: Sequence[tuple[BranchId, str]]) -> Ready:
+    return dict(items)

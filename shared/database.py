@@ -8,11 +8,8 @@ This module gives connections and translates what a driver raises when the datab
 used into :class:`~shared.errors.DatabaseUnavailable`. It knows no tables.
 """
 
-import fcntl
-import os
 import select
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.errors import DatabaseUnavailable, InvalidSettings
+from shared.file_turns import FileTurns
 from shared.settings import Settings
 
 try:
@@ -58,10 +56,10 @@ class Database:
     def __init__(self, url: URL, settings: Settings) -> None:
         self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._turns: _Turns | None = None
+        self._turns: FileTurns | None = None
         if self.is_sqlite:
             path = _prepare_file(url)
-            self._turns = _Turns(path)
+            self._turns = FileTurns(path)
             self._readers = _sqlite_engine(url, settings)
             event.listen(self._readers, "begin", _begin)
             self._writers = _sqlite_engine(url, settings)
@@ -179,42 +177,6 @@ class Database:
             connection.close()
         self._readers.dispose()
         self._writers.dispose()
-
-
-class _Turns:
-    """Lets one writer a time at a SQLite database, and nobody twice while others wait.
-
-    Two locks across processes: who holds ``queue`` is next, and waits for ``turn`` alone. Who
-    has had a turn must queue again, so that a busy process cannot keep the others out, as it
-    could with one lock: whoever lets go of it is the quickest to take it again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._paths = (path.with_name(path.name + ".queue"), path.with_name(path.name + ".lock"))
-        self._thread_lock = threading.Lock()
-        self._descriptors: tuple[int, int] | None = None
-        self._owner = os.getpid()
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        with self._thread_lock:
-            queue, turn = self._open()
-            fcntl.flock(queue, fcntl.LOCK_EX)
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            fcntl.flock(queue, fcntl.LOCK_UN)
-            try:
-                yield
-            finally:
-                fcntl.flock(turn, fcntl.LOCK_UN)
-
-    def _open(self) -> tuple[int, int]:
-        if self._descriptors is None or self._owner != os.getpid():
-            # A lock belongs to the open file, which a forked child would share.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            queue, turn = (os.open(path, flags, 0o600) for path in self._paths)
-            self._descriptors = (queue, turn)
-            self._owner = os.getpid()
-        return self._descriptors
 
 
 def create_database(settings: Settings) -> Database:

@@ -9,25 +9,17 @@ handed on far more often than it is read. Times of the wall clock are UTC. *Leas
 seconds of the one clock that decides about leases (``shared.database.lease_clock``).
 """
 
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import lru_cache
-from typing import Any, ClassVar
+from datetime import datetime
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
-    Dialect,
     Index,
     String,
-    Table,
-    Text,
-    TypeDecorator,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP, UUID
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
+from shared.columns import JsonText, Model, UtcDateTime, identifier, one_of
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
 
 NO_INDEX = -1
@@ -35,68 +27,7 @@ NO_INDEX = -1
 and the unique index must see them as equal."""
 
 
-@lru_cache(maxsize=64)
-def _iso_text(value: datetime) -> str:
-    # Remembered, because the rows of one transaction carry the same few times.
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time with microseconds; naive times are refused.
-
-    SQLite has no such type: there it is ISO 8601 text, which sorts as the times do.
-    """
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(TIMESTAMP(timezone=True))
-        return dialect.type_descriptor(String(32))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a time zone cannot be stored")
-        if dialect.name == "postgresql":
-            return value
-        return _iso_text(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None or isinstance(value, datetime):
-            return value.astimezone(UTC) if value is not None else None
-        return datetime.fromisoformat(value)
-
-
-class JsonText(TypeDecorator[bytes]):
-    """JSON that is handed through as UTF-8 bytes, neither parsed nor built by the driver."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.decode()
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
-        return None if value is None else value.encode()
-
-
-def _id() -> Any:
-    return String(36).with_variant(UUID(as_uuid=False), "postgresql")
-
-
-def _one_of(column: str, members: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{member.value}'" for member in members)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_is_known")
-
-
-class _Table(SQLModel):
-    __table__: ClassVar[Table]
-
-
-class StoredDefinition(_Table, table=True):
+class StoredDefinition(Model, table=True):
     """A definition by the hash of its content: a million runs of one store it once."""
 
     __tablename__ = "flow_definition"
@@ -106,12 +37,12 @@ class StoredDefinition(_Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class FlowRun(_Table, table=True):
+class FlowRun(Model, table=True):
     """One run of a flow."""
 
     __tablename__ = "flow_run"
     __table_args__ = (
-        _one_of("status", RunStatus),
+        one_of("status", RunStatus),
         CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="final_has_its_time"),
         CheckConstraint("status <> 'completed' OR active = 0", name="completed_has_no_branch"),
         Index("flow_run_by_flow", "flow_id", "id"),
@@ -135,6 +66,13 @@ class FlowRun(_Table, table=True):
             "finished_at",
             sqlite_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
             postgresql_where=text("to_announce = 1 AND finished_at IS NOT NULL"),
+        ),
+        Index(
+            "flow_run_by_schedule",
+            "schedule_id",
+            "id",
+            sqlite_where=text("schedule_id IS NOT NULL"),
+            postgresql_where=text("schedule_id IS NOT NULL"),
         ),
         Index(
             "flow_run_of_schedule",
@@ -163,7 +101,7 @@ class FlowRun(_Table, table=True):
         ),
     )
 
-    id: str = Field(primary_key=True, sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
     flow_id: str
     name: str = ""
     definition_hash: str = Field(max_length=64)
@@ -188,13 +126,13 @@ class FlowRun(_Table, table=True):
     """When it fails if it is not over by then."""
     to_announce: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """1 while its end has still to be put into the outbox of webhooks."""
-    parent_flow_run_id: str | None = Field(default=None, sa_type=_id())
+    parent_flow_run_id: str | None = Field(default=None, sa_type=identifier())
     """Of a sub-flow's run: the run that started it."""
-    parent_task_run_id: str | None = Field(default=None, sa_type=_id())
+    parent_task_run_id: str | None = Field(default=None, sa_type=identifier())
     """Of a sub-flow's run: the task run that waits for it."""
     depth: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How many runs stand above it."""
-    rerun_of: str | None = Field(default=None, sa_type=_id())
+    rerun_of: str | None = Field(default=None, sa_type=identifier())
     """The run whose recorded results it keeps."""
     rerun: bytes | None = Field(default=None, sa_type=JsonText)
     """Which of them it keeps (``shared.replay``); None where it keeps none."""
@@ -206,12 +144,12 @@ class FlowRun(_Table, table=True):
     """The schedule that started it."""
 
 
-class Branch(_Table, table=True):
+class Branch(Model, table=True):
     """One path of a run from a fork on: the unit of scheduling, with its lease."""
 
     __tablename__ = "branch"
     __table_args__ = (
-        _one_of("state", BranchState),
+        one_of("state", BranchState),
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_is_held"),
         Index("branch_by_run", "flow_run_id", "task"),
         Index(
@@ -235,8 +173,8 @@ class Branch(_Table, table=True):
         ),
     )
 
-    id: str = Field(primary_key=True, sa_type=_id())
-    flow_run_id: str = Field(sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
+    flow_run_id: str = Field(sa_type=identifier())
     path: str
     """Readable, e.g. ``main/split:resize``."""
     state: BranchState = Field(sa_type=String(16))
@@ -250,18 +188,18 @@ class Branch(_Table, table=True):
     """Attempts started at this visit."""
     failed_attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """Attempts at this visit that went wrong, against its retry policy."""
-    previous_id: str | None = Field(default=None, sa_type=_id())
+    previous_id: str | None = Field(default=None, sa_type=identifier())
     """The task run before this one in the branch."""
-    task_run_id: str | None = Field(default=None, sa_type=_id())
+    task_run_id: str | None = Field(default=None, sa_type=identifier())
     """The open task run: running, or waiting to be woken."""
-    joined_by: str | None = Field(default=None, sa_type=_id())
+    joined_by: str | None = Field(default=None, sa_type=identifier())
     """The task run of the join that this branch was merged into or, while it is the one that
     runs the join, of its visit there."""
     tracked: bool = False
     """Whether it is in the books of the joins: every branch but a run's first."""
     claim: int = 0
     """Counted up whenever the holder changes; every write about the branch carries it."""
-    worker_id: str | None = Field(default=None, sa_type=_id())
+    worker_id: str | None = Field(default=None, sa_type=identifier())
     losses: int = 0
     """Workers that were lost while they ran this visit."""
     ready_at: float = 0
@@ -269,7 +207,7 @@ class Branch(_Table, table=True):
     wake_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     signal: str | None = None
     """The signal that its open task run waits for, or waited for."""
-    parent_id: str | None = Field(default=None, sa_type=_id())
+    parent_id: str | None = Field(default=None, sa_type=identifier())
     """Of a branch that runs one item of a list: the branch that waits for all of them."""
     item_index: int = Field(default=NO_INDEX, sa_column_kwargs={"server_default": "-1"})
     item: bytes | None = Field(default=None, sa_type=JsonText)
@@ -291,13 +229,13 @@ Index(
 )
 
 
-class Join(_Table, table=True):
+class Join(Model, table=True):
     """The books of one join of one run, kept from the run's first fork on."""
 
     __tablename__ = "join"
     __table_args__ = (CheckConstraint("arrived >= 0 AND missed >= 0", name="counts_hold"),)
 
-    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(primary_key=True, sa_type=identifier())
     task: str = Field(primary_key=True)
     upstream: int = 0
     arrived: int = 0
@@ -306,28 +244,28 @@ class Join(_Table, table=True):
     """1 where it went on early and others can still come."""
 
 
-class Compensation(_Table, table=True):
+class Compensation(Model, table=True):
     """What a run in its ending has still to undo. Rows go when their turn has come."""
 
     __tablename__ = "compensation"
 
-    flow_run_id: str = Field(primary_key=True, sa_type=_id())
+    flow_run_id: str = Field(primary_key=True, sa_type=identifier())
     position: int = Field(primary_key=True)
     """The lowest is next."""
     task: str
     """The task that undoes."""
-    undoes: str = Field(sa_type=_id())
+    undoes: str = Field(sa_type=identifier())
     """The task run that it undoes."""
     path: str
     """What its branch is called meanwhile."""
 
 
-class TaskRun(_Table, table=True):
+class TaskRun(Model, table=True):
     """One attempt at one visit of a task."""
 
     __tablename__ = "task_run"
     __table_args__ = (
-        _one_of("status", TaskRunStatus),
+        one_of("status", TaskRunStatus),
         CheckConstraint(
             "(status IN ('running', 'waiting')) = (finished_at IS NULL)",
             name="final_has_its_time",
@@ -343,9 +281,9 @@ class TaskRun(_Table, table=True):
         ),
     )
 
-    id: str = Field(primary_key=True, sa_type=_id())
-    flow_run_id: str = Field(sa_type=_id())
-    branch_id: str = Field(sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
+    flow_run_id: str = Field(sa_type=identifier())
+    branch_id: str = Field(sa_type=identifier())
     branch: str
     """The branch's path at that time."""
     task: str
@@ -353,13 +291,13 @@ class TaskRun(_Table, table=True):
     iteration: int = 1
     item_index: int = NO_INDEX
     attempt: int = 1
-    previous_id: str | None = Field(default=None, sa_type=_id())
+    previous_id: str | None = Field(default=None, sa_type=identifier())
     """The task run that its branch came from; of a join, that of the branch which went on."""
     status: TaskRunStatus = Field(sa_type=String(16))
     reason: str | None = None
     data: bytes | None = Field(default=None, sa_type=JsonText)
     error: bytes | None = Field(default=None, sa_type=JsonText)
-    worker_id: str | None = Field(default=None, sa_type=_id())
+    worker_id: str | None = Field(default=None, sa_type=identifier())
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     position: int | None = None
@@ -368,7 +306,7 @@ class TaskRun(_Table, table=True):
     one has the higher."""
 
 
-class SignalRow(_Table, table=True):
+class SignalRow(Model, table=True):
     """A signal that was sent to a run, kept until a task waits for it."""
 
     __tablename__ = "signal"
@@ -378,32 +316,32 @@ class SignalRow(_Table, table=True):
         Index("signal_by_task_run", "task_run_id"),
     )
 
-    id: str = Field(primary_key=True, sa_type=_id())
-    flow_run_id: str = Field(sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
+    flow_run_id: str = Field(sa_type=identifier())
     name: str
     data: bytes | None = Field(default=None, sa_type=JsonText)
     idempotency_key: str | None = None
     received_at: datetime = Field(sa_type=UtcDateTime)
-    task_run_id: str | None = Field(default=None, sa_type=_id())
+    task_run_id: str | None = Field(default=None, sa_type=identifier())
     """The task run whose wait it ended."""
 
 
-class LogLine(_Table, table=True):
+class LogLine(Model, table=True):
     """One line that a task logged."""
 
     __tablename__ = "log_line"
     __table_args__ = (Index("log_line_of_run", "flow_run_id", "id"),)
 
-    id: str = Field(primary_key=True, sa_type=_id())
-    flow_run_id: str = Field(sa_type=_id())
-    task_run_id: str = Field(sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
+    flow_run_id: str = Field(sa_type=identifier())
+    task_run_id: str = Field(sa_type=identifier())
     task: str
     at: datetime = Field(sa_type=UtcDateTime)
     level: str
     message: str
 
 
-class WorkerRow(_Table, table=True):
+class WorkerRow(Model, table=True):
     """A worker process, from its start until it left or was lost."""
 
     __tablename__ = "worker"
@@ -412,7 +350,7 @@ class WorkerRow(_Table, table=True):
         Index("worker_by_state", "state"),
     )
 
-    id: str = Field(primary_key=True, sa_type=_id())
+    id: str = Field(primary_key=True, sa_type=identifier())
     host: str
     pid: int
     version: str
@@ -426,30 +364,30 @@ class WorkerRow(_Table, table=True):
     stopped_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
-class TaskType(_Table, table=True):
+class TaskType(Model, table=True):
     """A task type that a worker can run, as it told when it started."""
 
     __tablename__ = "task_type"
 
-    worker_id: str = Field(primary_key=True, sa_type=_id())
+    worker_id: str = Field(primary_key=True, sa_type=identifier())
     name: str = Field(primary_key=True)
     description: str = ""
     params_schema: bytes | None = Field(default=None, sa_type=JsonText)
     source: str = ""
 
 
-class Lease(_Table, table=True):
+class Lease(Model, table=True):
     """Who may do what only one may do: at present the upkeep, ``leader``."""
 
     __tablename__ = "lease"
 
     name: str = Field(primary_key=True)
-    holder: str | None = Field(default=None, sa_type=_id())
+    holder: str | None = Field(default=None, sa_type=identifier())
     expires: float
     """Lease time."""
 
 
-class DefinitionVersion(_Table, table=True):
+class DefinitionVersion(Model, table=True):
     """A definition that was stored under its flow's id, as one version of many."""
 
     __tablename__ = "definition_version"

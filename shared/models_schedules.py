@@ -12,11 +12,11 @@ from sqlalchemy import CheckConstraint, Index, String, Table, text
 from sqlalchemy.dialects.postgresql import UUID
 from sqlmodel import Field, SQLModel
 
+from shared.columns import JsonText, UtcDateTime
 from shared.cron import EPOCH, Cron, Interval, Schedule
-from shared.models import JsonText, UtcDateTime
 
 
-def _id() -> Any:
+def identifier() -> Any:
     return String(36).with_variant(UUID(as_uuid=False), "postgresql")
 
 
@@ -65,7 +65,7 @@ class ScheduleRow(SQLModel, table=True):
     started_tick: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """Of the last start: its tick; null where somebody started it by hand."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    run_id: str | None = Field(default=None, sa_type=_id())
+    run_id: str | None = Field(default=None, sa_type=identifier())
     left_out_tick: datetime | None = Field(default=None, sa_type=UtcDateTime)
     left_out_reason: str | None = None
     error: str | None = None

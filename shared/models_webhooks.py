@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Index, String, Table, text
 from sqlalchemy.dialects.postgresql import UUID
 from sqlmodel import Field, SQLModel
 
-from shared.models import JsonText, UtcDateTime
+from shared.columns import JsonText, UtcDateTime
 
 _ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 

@@ -39,7 +39,7 @@ class Use:
     is_after: bool
     """Whether it is evaluated after that task."""
     asks: bool
-    """Whether it only asks if the task has run."""
+    """Whether it asks if the task has run, or stands in the string of an expression that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,10 @@ def check_expressions(
         # Worked out before the run exists: there is nothing but its input.
         place = _Place(f"{prefix}/concurrency/key", None, roots=frozenset({"input"}))
         uses += _check_template(key, place, names, findings)
-    return uses
+    asked = {(use.pointer, use.task) for use in uses if use.asks}
+    if not asked:
+        return uses
+    return [replace(use, asks=(use.pointer, use.task) in asked) for use in uses]
 
 
 def _is_too_long(shape: Shape) -> bool:

@@ -178,8 +178,21 @@ def _check_conditions(shape: Shape, names: Names, prefix: str, findings: Finding
             outcome = text_of(condition, "outcome") or Outcome.SUCCESS
             # Of a name that is wrong itself nothing further can be said.
             sure = source in names.first and source not in names.repeated
-            earlier = seen.setdefault((source, outcome), index) if sure else index
+            earlier = seen.get((source, outcome), index) if sure else index
+            if sure and _decides_alone(condition, source, shape, names):
+                seen.setdefault((source, outcome), index)
+            if condition.get("target_task_error") is not None:
+                # At least errors are sent where it says.
+                earlier = index
             _warn_of_condition(source, outcome, pointer, earlier, index, findings)
+
+
+def _decides_alone(
+    condition: dict[str, JsonValue], source: str, shape: Shape, names: Names
+) -> bool:
+    """Whether a condition that applies leaves nothing to those of its outcome behind it."""
+    task = shape.tasks[names.first[source]] if shape.tasks is not None else None
+    return condition.get("when") is None and text_of(task, "route") != "all"
 
 
 def _check_target(value: JsonValue, pointer: str, names: Names, findings: Findings) -> None:

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from shared.afterwards import finish
+from shared.afterwards import Ready, finish
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
 from shared.ids import BranchId
@@ -77,10 +77,10 @@ class Writer:
         """Held to take calls, or to give one up. Not to add one: callers are many and never
         wait for each other, because adding to a deque is atomic."""
         self._closing = False
-        self.on_ready: Callable[[Sequence[BranchId]], None] | None = None
+        self.on_ready: Callable[[Ready], None] | None = None
         """Told, on a caller's loop, of branches that a commit made ready beside what its
         callers asked for."""
-        self._ready: list[BranchId] = []
+        self._ready: dict[BranchId, str] = {}
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ class Writer:
                 for call, result in zip(members, results, strict=True):
                     call.result = result
             ready = finish(connection)
-        self._ready += ready
+        self._ready |= ready
 
     def _answer(self, calls: list[_Call]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
@@ -218,7 +218,7 @@ class Writer:
         if self._ready and self.on_ready is not None:
             with suppress(RuntimeError):
                 calls[0].loop.call_soon_threadsafe(self.on_ready, self._ready)
-        self._ready = []
+        self._ready = {}
 
 
 def _resolve(calls: list[_Call]) -> None:

@@ -4,12 +4,12 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
 import structlog
 
+from shared.afterwards import Ready
 from shared.collector import keep_from_collector
 from shared.database import create_database, upgrade
 from shared.errors import DatabaseUnavailable, FlowManagerError
@@ -205,8 +205,8 @@ class Engine:
             _log.warning("leave_failed", state=state, error=str(error))
             return []
 
-    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
-        self.ringer.ring(branch_ids, chunks=self.runner.peers)
+    def _ring(self, ready: Ready) -> None:
+        self.ringer.ring(list(ready), chunks=self.runner.peers)
 
     def _on_beat(self, beat: Beat) -> None:
         self.runner.peers = self._leader.peers = max(1, beat.live_workers)

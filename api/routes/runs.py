@@ -30,7 +30,7 @@ from shared.errors import Conflict, RunIsOver
 from shared.ids import FlowRunId
 from shared.queries import runs
 from shared.status import Outcome, RunStatus
-from shared.store.runs import Cancel, cancel_runs
+from shared.store.stopping import Cancel, cancel_runs
 
 router = APIRouter()
 
@@ -41,6 +41,7 @@ async def list_flows(
     status: RunStatus | None = None,
     outcome: Annotated[Literal["success", "failure"] | None, Query()] = None,
     flow_id: Text = None,
+    schedule_id: Text = None,
     tag: Text = None,
     created_after: Time = None,
     created_before: Time = None,
@@ -54,7 +55,9 @@ async def list_flows(
     resources = resources_of(request)
     # An error is the outcome of a visit, never of a run.
     wanted = None if outcome is None else Outcome(outcome)
-    filters = runs.RunFilters(status, wanted, flow_id, tag, created_after, created_before, q)
+    filters = runs.RunFilters(
+        status, wanted, flow_id, tag, created_after, created_before, schedule_id, q
+    )
     page = await resources.reader.call(
         runs.list_runs, filters, run_cursor(cursor), limit or resources.settings.page_size
     )

@@ -120,6 +120,9 @@ def show(
 def list_runs(
     status: str | None = typer.Option(None, help="Only runs of this status.", show_default=False),
     flow_id: str | None = typer.Option(None, help="Only runs of this flow.", show_default=False),
+    schedule_id: str | None = typer.Option(
+        None, help="Only runs that this schedule started.", show_default=False
+    ),
     limit: int = typer.Option(20, min=1, max=1_000, help="How many, newest first."),
     cursor: str | None = typer.Option(None, help="Where a page before ended.", show_default=False),
     url: str = URL,
@@ -130,7 +133,9 @@ def list_runs(
     from flow_manager.command.output import duration, local_time, print_json, print_table
 
     with connect(url, api_key) as client:
-        page = client.list(status=status, flow_id=flow_id, limit=limit, cursor=cursor)
+        page = client.list(
+            status=status, flow_id=flow_id, schedule_id=schedule_id, limit=limit, cursor=cursor
+        )
     if as_json:
         runs = [each.to_json() for each in page.runs]
         print_json({"flows": runs, "next_cursor": page.next_cursor})

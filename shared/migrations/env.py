@@ -3,9 +3,6 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import shared.limit_models
-import shared.models  # noqa: F401  # they declare the tables
-
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,

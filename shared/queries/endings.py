@@ -38,7 +38,8 @@ def undone_visit(
         # It is over: who asks has lost its claim, and records nothing of what it does.
         return UndoneVisit({})
     ending = parse_ending(told.ending)
-    run = {"status": ending.status.value, "outcome": ending.outcome, "error": ending.error}
+    outcome = None if ending.outcome is None else ending.outcome.value
+    run = {"status": ending.status.value, "outcome": outcome, "error": ending.error}
     found = [] if undoes is None else _UNDONE.all(connection, {"id": undoes})
     if not found:
         return UndoneVisit(run)

@@ -17,7 +17,17 @@ from sqlalchemy import (
 )
 
 from shared.definition import FlowDefinition, wait_for
-from shared.explanation import (
+from shared.flow import Flow, prepare_flow
+from shared.ids import FlowRunId
+from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
+from shared.paths import FINALLY_PATH
+from shared.pools import serves
+from shared.queries.endings import left_to_undo
+from shared.queries.joins import joins_not_run
+from shared.queries.lines import read_lines
+from shared.queries.rows import AnyRow
+from shared.queries.sub_flows import runs_of_visits
+from shared.standing import (
     AtJoin,
     Fact,
     ForItems,
@@ -33,16 +43,6 @@ from shared.explanation import (
     Running,
     Sleeping,
 )
-from shared.flow import Flow, prepare_flow
-from shared.ids import FlowRunId
-from shared.models import Branch, FlowRun, Join, StoredDefinition, TaskRun, TaskType, WorkerRow
-from shared.paths import FINALLY_PATH
-from shared.pools import serves
-from shared.queries.endings import left_to_undo
-from shared.queries.joins import joins_not_run
-from shared.queries.lines import read_lines
-from shared.queries.rows import AnyRow
-from shared.queries.sub_flows import runs_of_visits
 from shared.status import BranchState, Outcome, RunStatus
 from shared.undoing import parse_ending
 

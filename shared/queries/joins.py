@@ -6,11 +6,11 @@ from typing import Literal
 from sqlalchemy import Connection, case, func, select
 
 from shared.definition import wait_for
-from shared.explanation import JoinNotRun, Over, Place
 from shared.flow import Flow
 from shared.ids import FlowRunId
 from shared.models import NO_INDEX, Branch, Join, TaskRun
 from shared.queries.rows import AnyRow
+from shared.standing import JoinNotRun, Over, Place
 from shared.status import Outcome, RunStatus, TaskRunStatus
 
 branches = Branch.__table__

@@ -6,9 +6,10 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, func, or_, select
 
 from shared.durations import Rate
-from shared.explanation import NAMED, InLine, Place
-from shared.limit_models import Limiter, LimitPlace, PlaceState
+from shared.explanation import NAMED
+from shared.models_limits import Limiter, LimitPlace, PlaceState
 from shared.queries.rows import AnyRow
+from shared.standing import InLine, Place
 
 limiters = Limiter.__table__
 places = LimitPlace.__table__

@@ -58,6 +58,7 @@ _SUMMARY = (
     runs.c.started_at,
     runs.c.finished_at,
     runs.c.rerun_of,
+    runs.c.schedule_id,
 )
 
 _TASK_RUN = (
@@ -147,6 +148,8 @@ class RunFilters:
     """Created at this time or later."""
     created_before: datetime | None = None
     """Created before this time."""
+    schedule_id: str | None = None
+    """Started by this schedule."""
     text: str | None = None
     """Part of the name or of the flow's id, or the beginning of the run's id."""
 
@@ -288,6 +291,7 @@ def _equalities(filters: RunFilters) -> list[ColumnElement[bool]]:
         (runs.c.status, filters.status),
         (runs.c.outcome, filters.outcome),
         (runs.c.flow_id, filters.flow_id),
+        (runs.c.schedule_id, filters.schedule_id),
     ]
     return [column == value for column, value in wanted if value is not None]
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select
 
 from shared.ids import BranchId, FlowRunId
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import RunLimit
+from shared.models_limits import LimitPlace, PlaceState
 from shared.statements import Statement
 from shared.store.ledger import Arrival, Ledger, Verdict
 from shared.store.limiters import call_next, open_ledgers

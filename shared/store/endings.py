@@ -12,8 +12,8 @@ from shared.store.books import Books, RunBooks
 from shared.store.ending_steps import BegunHere, begin_ending
 from shared.store.outputs import render_output
 from shared.store.parents import wake_visit
-from shared.store.runs import fail_run, stop_branches
 from shared.store.step import Step
+from shared.store.stopping import fail_run, stop_branches
 from shared.store.undoing import conclude_ending, write_ending
 from shared.undoing import Ending
 

@@ -21,9 +21,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from shared.durations import Rate
 from shared.ids import BranchId, FlowRunId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import Bounds
 from shared.models import Branch
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.statements import Row, Statement
 from shared.status import BranchState
 
@@ -149,16 +149,17 @@ class Ledger:
             self.connection, {"limiter": self.row.id, "number": self.starts - self.kept_starts}
         )
 
-    def call(self) -> list[BranchId]:
-        """Call those at the head of the line who may go on; their branches are ready then."""
-        called: list[BranchId] = []
+    def call(self) -> dict[BranchId, str]:
+        """Call those at the head of the line who may go on; their branches, which are ready
+        then, with their queues."""
+        called: dict[BranchId, str] = {}
         passed, most, self.next_at = 0, 1, None
         while self.has_line and len(called) < CALLED_AT_ONCE:
             heads = self._heads(passed, most)
             if not heads:
                 self.has_line = passed > 0
                 return called
-            free: set[BranchId] | None = None
+            free: dict[BranchId, str] | None = None
             for head in heads:
                 verdict = self.judge(bounds_of(head))
                 if verdict is not Verdict.GO:
@@ -167,7 +168,7 @@ class Ledger:
                 free = self._lock(heads) if free is None else free
                 if head.branch_id in free:
                     self._call(head)
-                    called.append(BranchId(head.branch_id))
+                    called[head.branch_id] = free[head.branch_id]
                 else:
                     passed += 1
             # Mostly the first alone may go on.
@@ -180,11 +181,11 @@ class Ledger:
         wanted = {"limiter": self.row.id, "passed": passed, "most": most}
         return _HEADS.all(self.connection, wanted)
 
-    def _lock(self, heads: Sequence[Row]) -> set[BranchId]:
+    def _lock(self, heads: Sequence[Row]) -> dict[BranchId, str]:
         """Lock who waits, but for those that others have locked: they are being stopped. To wait
         for them here would be against the order of locks."""
         rows = _LOCK_WAITING.all(self.connection, {"ids": [head.branch_id for head in heads]})
-        return {row.id for row in rows}
+        return {row.id: row.queue for row in rows}
 
     def _call(self, head: Row) -> None:
         self.in_use += 1
@@ -251,7 +252,7 @@ _FORGET = Statement(
 )
 
 _LOCK_WAITING = Statement(
-    select(branches.c.id)
+    select(branches.c.id, branches.c.queue)
     .where(
         branches.c.id.in_(bindparam("ids", expanding=True)),
         branches.c.state == BranchState.WAITING,

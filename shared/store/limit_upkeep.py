@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, and_, bindparam, delete, func, select
 
 from shared.afterwards import ring_for
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.models import Branch, FlowRun
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.statements import Row, Statement
 from shared.status import BranchState
 from shared.store.limiters import call_next, lock_ledgers

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, bindparam, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.afterwards import Ready
 from shared.ids import BranchId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import LimitKey
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.statements import Row, Statement
 from shared.store.ledger import KEPT, Ledger
 
@@ -84,11 +85,11 @@ def _last_start(connection: Connection, row: Row, now: datetime) -> datetime | N
     return now
 
 
-def call_next(ledgers: Iterable[Ledger]) -> list[BranchId]:
+def call_next(ledgers: Iterable[Ledger]) -> Ready:
     """Call whoever may go on under these keys; the branches to ring for."""
-    ready: list[BranchId] = []
+    ready: dict[BranchId, str] = {}
     for ledger in ledgers:
-        ready += ledger.call()
+        ready |= ledger.call()
         ledger.save()
     return ready
 

@@ -13,11 +13,11 @@ from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
-from shared.afterwards import at_the_end, ring_for
+from shared.afterwards import Ready, at_the_end, ring_for
 from shared.ids import BranchId
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import Bounds, LimitKey
 from shared.models import Branch, FlowRun, TaskRun
+from shared.models_limits import LimitPlace, PlaceState
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
 from shared.store.branches import Visit
@@ -54,12 +54,10 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
     locked = _LOCK.all(connection, {"ids": sorted(item.visit.branch_id for item in items)})
     held = {row.id: row for row in locked if row.state == BranchState.RUNNING}
     asks = [item for item in items if _is_held(item.visit, held)]
-    known: dict[str, Row] = {}
-    if asks:
-        ids = sorted(item.visit.branch_id for item in asks)
-        known = {row.holder: row for row in _KNOWN.all(connection, {"ids": ids})}
+    known, left_behind = _read_places(connection, asks)
     # Who has a place and has begun asks for nothing more.
     wanted = [key for item in asks if (key := _wanted(item, known.get(item.visit.branch_id)))]
+    wanted += [LimitKey(limiter_id, "") for limiter_id in left_behind]
     ledgers = open_ledgers(connection, wanted)
     results: dict[BranchId, Taken] = {}
     for item in asks:
@@ -72,6 +70,20 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
             results[branch_id] = _go_on(connection, item, place, ledgers)
     ring_for(connection, call_next(ledgers.values()))
     return [results.get(item.visit.branch_id, "lost") for item in items]
+
+
+def _read_places(
+    connection: Connection, asks: Sequence[PlaceWish]
+) -> tuple[dict[str, Row], set[str]]:
+    """The places that visits have or wait for; the keys of those that were given back now,
+    because their branches had left them at a task before."""
+    if not asks:
+        return {}, set()
+    tasks = {str(item.visit.branch_id): item.visit.task for item in asks}
+    found = _KNOWN.all(connection, {"ids": sorted(tasks)})
+    old = [row.holder for row in found if row.task != tasks[row.holder]]
+    left = {row.limiter_id for row in _GIVE_BACK.all(connection, {"ids": old})} if old else set()
+    return {row.holder: row for row in found if row.holder not in old}, left
 
 
 def _is_held(visit: Visit, held: Mapping[BranchId, Row]) -> bool:
@@ -164,7 +176,7 @@ def keep_asleep(connection: Connection, holders: Sequence[str]) -> None:
     )
 
 
-def settle(connection: Connection, items: Sequence[Freed]) -> list[BranchId]:
+def settle(connection: Connection, items: Sequence[Freed]) -> Ready:
     """Give places back and call who comes next; the branches to ring for."""
     holders = sorted(freed for kind, freed in items if kind == "holder")
     run_ids = sorted(freed for kind, freed in items if kind == "run")
@@ -173,7 +185,7 @@ def settle(connection: Connection, items: Sequence[Freed]) -> list[BranchId]:
         freed |= {row.limiter_id for row in _GIVE_BACK.all(connection, {"ids": holders})}
     if run_ids:
         freed |= {row.limiter_id for row in _GIVE_BACK_RUNS.all(connection, {"ids": run_ids})}
-    return call_next(lock_ledgers(connection, freed).values()) if freed else []
+    return call_next(lock_ledgers(connection, freed).values()) if freed else {}
 
 
 _LOCK = Statement(
@@ -194,6 +206,7 @@ _KNOWN = Statement(
         places.c.holder,
         places.c.limiter_id,
         places.c.state,
+        places.c.task,
         places.c.concurrency,
         places.c.rate_count,
         places.c.rate_seconds,

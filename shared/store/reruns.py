@@ -11,7 +11,8 @@ from shared.ids import FlowRunId
 from shared.models import FlowRun
 from shared.replay import Point
 from shared.status import RunStatus
-from shared.store.runs import CreatedRun, NewRun, create_runs, lock_runs
+from shared.store.runs import CreatedRun, NewRun, create_runs
+from shared.store.stopping import lock_runs
 from shared.writer import apart
 
 runs = FlowRun.__table__

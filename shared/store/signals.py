@@ -16,8 +16,8 @@ from shared.models import Branch, SignalRow
 from shared.pools import DEFAULT_QUEUE
 from shared.statements import Statement
 from shared.status import BranchState, RunStatus
-from shared.store.runs import lock_runs
 from shared.store.step import Step
+from shared.store.stopping import lock_runs
 
 branches = Branch.__table__
 signals = SignalRow.__table__

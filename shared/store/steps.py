@@ -29,8 +29,8 @@ from shared.store.endings import close_runs
 from shared.store.items import begin_items, end_items
 from shared.store.joins import settle_joins
 from shared.store.places import free_holders, free_runs, keep_asleep
-from shared.store.runs import lock_runs
 from shared.store.step import Recorded, Step
+from shared.store.stopping import lock_runs
 from shared.store.sub_flows import begin_sub_flows
 
 branches = Branch.__table__

@@ -16,8 +16,9 @@ from shared.models import FlowRun, TaskRun
 from shared.statements import Statement
 from shared.store.books import Books
 from shared.store.parents import wake_visit
-from shared.store.runs import Cancel, cancel_runs, create_runs
+from shared.store.runs import create_runs
 from shared.store.step import Step
+from shared.store.stopping import Cancel, cancel_runs
 
 runs = FlowRun.__table__
 task_runs = TaskRun.__table__

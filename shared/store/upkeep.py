@@ -20,7 +20,7 @@ from shared.models_webhooks import WebhookDelivery
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, RunStatus, TaskRunStatus
 from shared.store.reruns import is_not_needed, needed_among
-from shared.store.runs import fail_run, lock_runs
+from shared.store.stopping import fail_run, lock_runs
 from shared.store.undoing import Begun, Standing, give_up_visit, read_standings
 from shared.undoing import Told
 

@@ -29,6 +29,7 @@ from shared.settings import Settings, load_settings
 from shared.store.definitions import NewVersion, put_versions
 from shared.store.reruns import NewRerun, create_reruns
 from shared.store.runs import NewRun, create_runs
+from shared.store.signals import NewSignal, send_signals
 from shared.tasks import Json
 from shared.writer import Writer
 from tests.faults.checks import Final, Finished, check, finals, finished_task_runs
@@ -183,7 +184,7 @@ class Cluster:
         given = {**self._given, **settings}
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FLOW_")}
         environment.update({f"FLOW_{name.upper()}": str(value) for name, value in given.items()})
-        environment["FLOW_TASK_MODULES"] = str(HERE / "tasks.py")
+        environment["FLOW_TASK_MODULES"] = f"{HERE / 'tasks.py'},tests.random_tasks"
         environment["FAULTS_JOURNAL"] = str(self.journal.path)
         with log.open("ab") as output:
             popen = subprocess.Popen(
@@ -250,6 +251,11 @@ class Cluster:
             created_at=datetime.now(UTC),
         )
         await self._writer.call(put_versions, version)
+
+    async def signal(self, run: FlowRunId, name: str) -> None:
+        """Send a signal as the API does."""
+        signal = NewSignal(run, name, b"null", datetime.now(UTC), self._clock.now())
+        await self._writer.call(send_signals, signal)
 
     async def submit_many(
         self, definition: Json, count: int, input_: Json = None

@@ -20,7 +20,8 @@ from shared.settings import Settings
 from shared.status import BranchState, RunStatus
 from shared.store.new_runs import Start, new_run, runnable
 from shared.store.reruns import NewRerun, create_reruns
-from shared.store.runs import Cancel, CreatedRun, NewRun, cancel_runs, create_runs
+from shared.store.runs import CreatedRun, NewRun, create_runs
+from shared.store.stopping import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
 from tests.waiting import wait_until

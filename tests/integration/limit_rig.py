@@ -11,11 +11,12 @@ import orjson
 import pytest
 from sqlalchemy import select
 
+from shared.afterwards import Ready
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId, new_id
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import run_limit
 from shared.models import Branch
+from shared.models_limits import LimitPlace, PlaceState
 from shared.status import BranchState
 from shared.store.runs import CreatedRun, NewRun, create_runs
 from shared.validation import validate_definition
@@ -47,10 +48,10 @@ class LimitRig(Rig):
         for engine in self.engines:
             engine.writer.on_ready = self._ring
 
-    def _ring(self, branch_ids: Sequence[BranchId]) -> None:
+    def _ring(self, ready: Ready) -> None:
         loop = asyncio.get_running_loop()
         for engine in self.engines:
-            task = loop.create_task(engine.claimer.hand_over(branch_ids), name="ring")
+            task = loop.create_task(engine.claimer.hand_over(list(ready)), name="ring")
             self._ringing.add(task)
             task.add_done_callback(self._ringing.discard)
 
@@ -63,7 +64,7 @@ class LimitRig(Rig):
         new = self.new_run(judged.flow, judged.definition_json, given, **changes)
         created = await self.engine.writer.call(create_runs, new)
         if created.branch_id is not None:
-            self._ring([created.branch_id])
+            self._ring({created.branch_id: "default"})
         return created
 
     def new_run(self, flow: Flow, content: bytes, given: Any, **changes: Any) -> NewRun:

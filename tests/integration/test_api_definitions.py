@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api import shapes
+from api import definition_shapes
 from tests.api_client import FLOW, open_client, settings_for
 
 
@@ -29,11 +29,14 @@ def test_every_change_is_a_version_and_the_same_again_is_none(client: TestClient
     first, again = _put(client, _flow("billing")), _put(client, _flow("billing"))
     other = _put(client, _flow("billing", name="Billing"))
     assert [first.status_code, again.status_code, other.status_code] == [201, 200, 201]
-    told = [shapes.StoredVersion.model_validate_json(a.content) for a in (first, again, other)]
+    told = [
+        definition_shapes.StoredVersion.model_validate_json(a.content)
+        for a in (first, again, other)
+    ]
     assert [one.version for one in told] == [1, 1, 2]
     assert first.headers["location"] == "/definitions/billing?version=1"
     newest = client.get("/definitions/billing")
-    shown = shapes.StoredDefinition.model_validate_json(newest.content)
+    shown = definition_shapes.StoredDefinition.model_validate_json(newest.content)
     assert (shown.version, shown.definition["name"]) == (2, "Billing")
     old = client.get(first.headers["location"]).json()
     assert old["definition"] == _flow("billing")
@@ -44,7 +47,7 @@ def test_definitions_and_versions_are_listed_by_page(client: TestClient) -> None
         _put(client, _flow("a", name=str(number)))
         _put(client, _flow(f"b{number}"))
     page = client.get("/definitions", params={"limit": 3})
-    listed = shapes.DefinitionPage.model_validate_json(page.content)
+    listed = definition_shapes.DefinitionPage.model_validate_json(page.content)
     assert [(one.flow_id, one.version) for one in listed.definitions] == [
         ("a", 3),
         ("b0", 1),
@@ -53,7 +56,7 @@ def test_definitions_and_versions_are_listed_by_page(client: TestClient) -> None
     rest = client.get("/definitions", params={"cursor": listed.next_cursor}).json()
     assert [one["flow_id"] for one in rest["definitions"]] == ["b2"]
     page = client.get("/definitions/a/versions", params={"limit": 2})
-    versions = shapes.VersionPage.model_validate_json(page.content)
+    versions = definition_shapes.VersionPage.model_validate_json(page.content)
     assert [one.version for one in versions.versions] == [3, 2]
     rest = client.get("/definitions/a/versions", params={"cursor": versions.next_cursor}).json()
     assert [one["version"] for one in rest["versions"]] == [1]

@@ -128,7 +128,11 @@ def test_a_start_by_hand_is_a_run_of_the_schedule(client: TestClient, database: 
     assert again.headers["idempotent-replayed"] == "true"
     run_id = first.json()["flow_run_id"]
     assert again.json()["flow_run_id"] == run_id
-    assert client.get(f"/flows/{run_id}").json()["input"] == {"x": 1}
+    run = client.get(f"/flows/{run_id}").json()
+    assert (run["input"], run["schedule_id"]) == ({"x": 1}, "nightly")
+    client.post("/run-flow", json={"flow_id": "intake"})
+    started = client.get(_made(client.get("/schedules/nightly"), 200).links.runs).json()["flows"]
+    assert [one["flow_run_id"] for one in started] == [run_id]
     shown = _made(client.get("/schedules/nightly"), 200)
     assert shown.last_start is not None
     assert (shown.last_start.flow_run_id, shown.last_start.tick) == (run_id, None)

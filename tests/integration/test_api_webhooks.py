@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from api import shapes
+from api import webhook_shapes
 from shared.database import create_database
 from shared.models_webhooks import DeliveryState
 from shared.settings import Settings
@@ -34,11 +34,11 @@ def client(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
-def _listed(client: TestClient, **query: str) -> shapes.WebhookPage:
+def _listed(client: TestClient, **query: str) -> webhook_shapes.WebhookPage:
     answer = client.get("/webhooks", params=query)
     assert answer.status_code == 200
     assert b"hidden" not in answer.content
-    return shapes.WebhookPage.model_validate_json(answer.content)
+    return webhook_shapes.WebhookPage.model_validate_json(answer.content)
 
 
 def test_the_end_of_a_submitted_run_is_told_and_its_refusal_listed(

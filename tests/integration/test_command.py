@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from flow_manager.client import AsyncFlowClient, FlowClient, RequestRefused, ServiceUnreachable
+from flow_manager.async_client import AsyncFlowClient
+from flow_manager.calls import RequestRefused, ServiceUnreachable
+from flow_manager.client import FlowClient
 from shared.status import RunStatus
 from tests.development_service import Service, development_service, run_command
 from tests.servers import free_port

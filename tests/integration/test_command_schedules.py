@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from flow_manager.client import AsyncFlowClient, FlowClient, RequestRefused
+from flow_manager.async_client import AsyncFlowClient
+from flow_manager.calls import RequestRefused
+from flow_manager.client import FlowClient
 from tests.development_service import Service, development_service, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -61,7 +63,9 @@ def test_a_schedule_is_made_shown_paused_started_and_deleted(service: Service) -
     assert run(service, "schedules", "pause", "n").returncode == 0
     assert "paused" in run(service, "schedules", "list", "--flow-id", "nightly").stdout
     assert "next tick" in run(service, "schedules", "resume", "n").stdout
-    assert "Started run" in run(service, "schedules", "trigger", "n").stdout
+    started = run(service, "schedules", "trigger", "n").stdout.split()[-1].rstrip(".")
+    listed = json.loads(run(service, "runs", "--schedule-id", "n", "--json").stdout)
+    assert [each["flow_run_id"] for each in listed["flows"]] == [started]
     assert "last: " in run(service, "schedules", "show", "n").stdout
     assert run(service, "schedules", "delete", "n").returncode == 0
     assert run(service, "schedules", "show", "n").returncode == 1

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from api import shapes
 from shared.flow import Flow
 from shared.ids import FlowRunId
-from shared.limit_models import LimitPlace, PlaceState
 from shared.limits import run_limit
 from shared.models import Branch, FlowRun
+from shared.models_limits import LimitPlace, PlaceState
 from shared.queries.explain import Moment, read_standing
 from shared.status import BranchState, RunStatus
 from shared.store.runs import CreatedRun, NewRun, create_runs

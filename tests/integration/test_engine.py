@@ -19,8 +19,8 @@ from shared.models import Branch
 from shared.settings import Settings
 from shared.simulator import simulate
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
-from shared.store.runs import Cancel, cancel_runs
 from shared.store.step import Step
+from shared.store.stopping import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
 from tests.integration.engine_rig import MODULE, Rig, rig

@@ -303,7 +303,8 @@ async def test_a_join_that_too_few_could_reach_says_so(rig: Rig) -> None:
 
 async def test_an_attempt_that_a_later_one_made_good_missed_nothing(rig: Rig) -> None:
     failing = {"type": "scripted", "params": {"succeeds": False}}
-    mended = {"type": "flaky", "retry": {"max_attempts": 3, "delay": 0.01}}
+    retry = {"max_attempts": 2, "delay": 0.01}
+    mended = {"type": "flaky", "params": {"attempt": 2}, "retry": retry}
     run_id = await rig.submit(_diamond(mended, failing))
     await rig.ended(run_id)
     reason = _reasons(rig, run_id)["join_not_run"]

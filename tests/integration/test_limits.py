@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from shared.ids import FlowRunId, new_id
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.models import TaskRun
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.status import RunStatus, TaskRunStatus
 from tests.integration import limit_tasks
 from tests.integration.limit_rig import LimitRig, crowd, fresh_stays, limits, restarted, single

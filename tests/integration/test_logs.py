@@ -22,7 +22,7 @@ from shared.queries.runs import get_run
 from shared.settings import Settings, load_settings
 from shared.status import RunStatus
 from shared.store.logs import LoggedLine, add_lines
-from shared.store.runs import Cancel, cancel_runs
+from shared.store.stopping import Cancel, cancel_runs
 from shared.writer import Writer
 from tests.integration import log_tasks
 from tests.integration.engine_rig import Rig

@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlmodel import SQLModel
 
-import shared.limit_models
 import shared.models
+import shared.models_limits
 import shared.models_schedules  # they declare the tables
 import shared.models_webhooks  # noqa: F401  # declares the tables
 from shared.database import HEAD_REVISION, Database, create_database, current_revision, upgrade

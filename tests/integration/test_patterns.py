@@ -43,6 +43,10 @@ EXPECTED: dict[str, tuple[dict[str, int], Any]] = {
         {"offer": 1, "accepted": 1, "declined": 1, "withdraw_decline": 1, "deliver": 1},
         {},
     ),
+    "17-interleaved-routing": (
+        {"admit": 1, "x_ray": 1, "blood_test": 1, "report": 1},
+        {"x_ray": "nothing", "blood": "little iron"},
+    ),
     "19-cancel-activity": (
         {"split": 1, "search": 1, "give_up": 1, "stop_search": 1, "report": 1},
         {},

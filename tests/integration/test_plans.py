@@ -19,12 +19,13 @@ from shared.definition import FlowDefinition
 from shared.durations import Rate
 from shared.flow import prepare_flow
 from shared.ids import FlowRunId, TaskRunId, new_id
-from shared.limit_models import Limiter, LimitPlace, LimitStart
 from shared.limits import Bounds, LimitKey
+from shared.models_limits import Limiter, LimitPlace, LimitStart
 from shared.models_webhooks import WebhookDelivery
 from shared.queries import runs as run_queries
 from shared.queries.endings import undone_visit
 from shared.queries.runs import RunFilters
+from shared.queries.schedules import due_schedules, running_schedules
 from shared.status import RunStatus
 from shared.store.branches import claim_branches
 from shared.store.freeing import (
@@ -37,8 +38,9 @@ from shared.store.freeing import (
 )
 from shared.store.limit_upkeep import LimitRound, tend_limits
 from shared.store.places import PlaceWish, settle, take_places
-from shared.store.runs import Cancel, cancel_runs, create_runs
+from shared.store.runs import create_runs
 from shared.store.steps import record_steps
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.sub_flows import cancel_abandoned
 from shared.store.upkeep import prune_runs, wake_due
 from shared.store.webhooks import Look, look_for_deliveries
@@ -142,6 +144,8 @@ def _orphans(filled: Filled) -> Orphans:
 
 
 OFTEN: Mapping[str, Work] = {
+    "schedules that are due": lambda f, c: due_schedules(c, NOW, 100),
+    "schedules of which a run goes on": lambda f, c: running_schedules(c, ["a", "b"]),
     "claim what was rung": lambda f, c: claim_branches(c, [_wish(f)]),
     "claim what is late": lambda f, c: claim_branches(c, [f.store.wish(limit=10)]),
     "claim from every queue": lambda f, c: claim_branches(
@@ -191,6 +195,7 @@ LISTS: Mapping[str, RunFilters] = {
     "status": RunFilters(status=RunStatus.RUNNING),
     "flow": RunFilters(flow_id="intake"),
     "status and flow": RunFilters(status=RunStatus.RUNNING, flow_id="intake"),
+    "schedule": RunFilters(schedule_id="s"),
     "tag": RunFilters(tag="a"),
     "text": RunFilters(text="pure"),
     "after": RunFilters(created_after=datetime.now(UTC) - timedelta(hours=1)),
@@ -199,6 +204,8 @@ LISTS: Mapping[str, RunFilters] = {
 
 
 INDEXES = {
+    "schedules that are due": "schedule_to_look_at",
+    "schedules of which a run goes on": "flow_run_of_schedule",
     "claim what is late": "branch_ready",
     "claim from every queue": "branch_ready",
     "claim a suspect": "branch_ready",

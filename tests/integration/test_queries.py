@@ -15,7 +15,8 @@ from shared.queries import runs, workers
 from shared.queries.runs import RunFilters
 from shared.settings import load_settings
 from shared.status import RunStatus, TaskRunStatus
-from shared.store.runs import Cancel, NewRun, cancel_runs, create_runs
+from shared.store.runs import NewRun, create_runs
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.workers import AdvertisedType, Registration, register_workers
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 123456, tzinfo=UTC)

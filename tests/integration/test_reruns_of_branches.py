@@ -141,16 +141,15 @@ async def test_what_cancelled_others_cancels_them_again(rig: Rig) -> None:
     assert _kept(rig, again) == {"split": 1, "quick": 1}
 
 
-async def test_a_wait_a_signal_and_an_attempt_are_not_waited_for_again(rig: Rig) -> None:
-    again_and_again = {"max_attempts": 3, "delay": 0.01}
+async def test_a_wait_for_a_signal_or_an_attempt_is_not_made_again(rig: Rig) -> None:
+    retry = {"max_attempts": 2, "delay": 0.01}
     tasks = _named(
         "begin",
-        nap={"type": "naps"},
         ask={"type": "wait_for_signal", "params": {"signal": "go"}},
-        flaky={"type": "flaky", "retry": again_and_again},
+        flaky={"type": "flaky", "params": {"attempt": 2}, "retry": retry},
         last={"params": {"said": "${tasks.ask.data.said}"}},
     )
-    flow = _flow(tasks, begin="nap", nap="ask", ask="flaky", flaky="last")
+    flow = _flow(tasks, begin="ask", ask="flaky", flaky="last")
     Counted.does["last"] = "raise"
     source = await rig.submit(flow)
     await rig.engine.writer.call(
@@ -162,7 +161,7 @@ async def test_a_wait_a_signal_and_an_attempt_are_not_waited_for_again(rig: Rig)
     again = await rig.rerun(source, flow)
     run = await rig.ended(again)
     assert orjson.loads(run.output) == {"said": "yes"}
-    assert _kept(rig, again) == {"begin": 1, "nap": 1, "ask": 1, "flaky": 1}
+    assert _kept(rig, again) == {"begin": 1, "ask": 1, "flaky": 1}
     assert {row.attempt for row in _task_runs(rig, again)} == {1}
 
 

@@ -15,7 +15,7 @@ from shared.models import Branch, FlowRun
 from shared.models_schedules import ScheduleRow
 from shared.queries.schedules import due_schedules
 from shared.store.definitions import NewVersion, delete_versions, put_version
-from shared.store.runs import Cancel, CreatedRun, cancel_runs
+from shared.store.runs import CreatedRun
 from shared.store.scheduled_starts import Trigger, Verdict, carry_out, trigger_schedules
 from shared.store.schedules import (
     NewSchedule,
@@ -25,6 +25,7 @@ from shared.store.schedules import (
     pause_schedules,
     put_schedules,
 )
+from shared.store.stopping import Cancel, cancel_runs
 from tests.integration.store_rig import (
     DATABASES,
     LEASE_NOW,

@@ -13,8 +13,8 @@ from shared.models import FlowRun
 from shared.models_schedules import ScheduleRow
 from shared.status import RunStatus
 from shared.store.definitions import NewVersion, put_versions
-from shared.store.runs import Cancel, cancel_runs
 from shared.store.schedules import NewSchedule, create_schedules
+from shared.store.stopping import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration.engine_rig import Rig, open_rig
 from tests.waiting import wait_until

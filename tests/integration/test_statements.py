@@ -25,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.exc import IntegrityError
 
+from shared.columns import JsonText, UtcDateTime
 from shared.database import Database, create_database
 from shared.errors import DatabaseUnavailable
 from shared.ids import new_id
-from shared.models import JsonText, UtcDateTime
 from shared.settings import load_settings
 from shared.statements import Statement
 

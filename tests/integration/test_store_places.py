@@ -13,16 +13,16 @@ from shared.durations import Rate
 from shared.expressions import Scope
 from shared.flow import Flow
 from shared.ids import BranchId
-from shared.limit_models import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.limits import Bounds
 from shared.models import Branch
+from shared.models_limits import Limiter, LimitPlace, LimitStart, PlaceState
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.branches import Visit
 from shared.store.freeing import Release, release_branches, rescue_branches
 from shared.store.limit_upkeep import LimitRound, tend_limits
 from shared.store.places import PlaceWish, Taken, take_places
-from shared.store.runs import Cancel, cancel_runs
 from shared.store.steps import record_steps
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.upkeep import give_up
 from shared.validation import validate_definition
 from tests.integration.store_rig import (
@@ -79,7 +79,7 @@ def _finished(store: Store, work: Callable[..., T], *arguments: Any) -> tuple[T,
     """What a function gives in a transaction that ends as the writer's do; who is rung for."""
     with store.database.write() as connection:
         result = work(connection, *arguments)
-        return result, finish(connection)
+        return result, list(finish(connection))
 
 
 def _take(store: Store, *begun: Begun, **bounds: Any) -> list[Taken]:
@@ -203,12 +203,37 @@ def _tend(store: Store) -> Any:
     return report
 
 
+def test_a_place_that_was_left_at_a_task_before_is_given_back(store: Store) -> None:
+    first, second = _line(store)
+    _finished(store, rescue_branches, [store.worker], LEASE_NOW)
+    places = LimitPlace.__table__
+    with store.database.write() as connection:
+        # As if the branch had been led on past its steps.
+        connection.execute(
+            places.update()
+            .where(places.c.holder == first.visit.branch_id)
+            .values(task="before", concurrency=9)
+        )
+    taken, rung = _finished(store, take_places, [_wish(first, _claimed(store, first))])
+    # Who was in line already comes first.
+    assert (taken, rung) == (["parked"], [second.visit.branch_id])
+    assert _states(store) == [PlaceState.CALLED, PlaceState.WAITING]
+
+
 def test_the_transaction_that_cancels_a_run_calls_the_next(store: Store) -> None:
     first, second, third = _line(store, 3)
     assert _finished(store, cancel_runs, [Cancel(second.run, NOW)])[1] == []
     assert _states(store) == [PlaceState.RUNNING, PlaceState.WAITING]
     rung = _finished(store, cancel_runs, [Cancel(first.run, NOW)])[1]
     assert rung == [third.visit.branch_id]
+
+
+def test_who_is_called_is_rung_for_in_its_queue(store: Store) -> None:
+    first, second = _line(store)
+    store.set(Branch, second.visit.branch_id, queue="gpu")
+    with store.database.write() as connection:
+        record_steps(connection, [store.step(ONE, first.visit)])
+        assert finish(connection) == {second.visit.branch_id: "gpu"}
 
 
 def test_a_visit_that_is_given_up_gives_its_place_back(store: Store) -> None:
@@ -230,7 +255,7 @@ def test_who_is_being_stopped_is_passed_over(store: Store) -> None:
         cancel_runs(stopping, [Cancel(second.run, NOW)])
         rung = _finished(store, record_steps, [store.step(ONE, first.visit)])[1]
         assert rung == [third.visit.branch_id]
-        assert finish(stopping) == []
+        assert finish(stopping) == {}
     assert _states(store) == [PlaceState.CALLED]
 
 

@@ -10,7 +10,8 @@ from shared.models import FlowRun
 from shared.replay import Point
 from shared.store.branches import claim_branches
 from shared.store.reruns import NewRerun, create_reruns, read_rerun, write_rerun
-from shared.store.runs import Cancel, CreatedRun, cancel_runs
+from shared.store.runs import CreatedRun
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.upkeep import prune_runs
 from tests.integration.store_rig import CHAIN, DATABASES, NOW, Store, at_once, new_run
 from tests.integration.store_rig import opened_for_module as opened

@@ -10,8 +10,9 @@ from shared.ids import FlowRunId, new_id
 from shared.models import Branch, FlowRun, StoredDefinition, TaskRun
 from shared.status import BranchState, Outcome, RunStatus, TaskRunStatus
 from shared.store.freeing import Release, release_branches
-from shared.store.runs import Cancel, CancelResult, CreatedRun, cancel_runs, create_runs
+from shared.store.runs import CreatedRun, create_runs
 from shared.store.steps import Recorded, record_steps
+from shared.store.stopping import Cancel, CancelResult, cancel_runs
 from tests.integration.store_rig import (
     CHAIN,
     DATABASES,

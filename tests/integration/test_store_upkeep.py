@@ -21,7 +21,7 @@ from shared.models import (
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.freeing import rescue_branches
 from shared.store.logs import LoggedLine, add_lines
-from shared.store.runs import Cancel, cancel_runs
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.upkeep import give_up, prune_definitions, prune_runs, wake_due
 from shared.store.workers import (
     beat,

@@ -17,7 +17,7 @@ from shared.models import FlowRun
 from shared.models_webhooks import DeliveryState, WebhookDelivery
 from shared.queries.webhooks import list_deliveries
 from shared.settings import load_settings
-from shared.store.runs import Cancel, cancel_runs
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.upkeep import prune_runs
 from shared.store.webhooks import Delivered, Look, Looked, look_for_deliveries, record_deliveries
 from tests.integration.store_rig import DATABASES, NOW, SINGLE, Store, at_once

@@ -17,8 +17,8 @@ from shared.models import Branch, Compensation, FlowRun, TaskRun
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.branches import Visit
 from shared.store.freeing import rescue_branches
-from shared.store.runs import Cancel, cancel_runs
 from shared.store.step import Recorded
+from shared.store.stopping import Cancel, cancel_runs
 from shared.store.undoing import Begun
 from shared.store.upkeep import fail_overdue, give_up
 from shared.validation import validate_definition

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import Connection, text
 
-from shared.afterwards import at_the_end
+from shared.afterwards import Ready, at_the_end
 from shared.database import Database, create_database
 from shared.errors import DatabaseUnavailable
 from shared.ids import BranchId
@@ -106,11 +106,11 @@ def note_and_leave(connection: Connection, items: Sequence[int]) -> list[None]:
     return [None] * len(items)
 
 
-def note_last(connection: Connection, items: Sequence[int]) -> list[BranchId]:
+def note_last(connection: Connection, items: Sequence[int]) -> Ready:
     """The work that was left."""
     assert not set(items) & set(connection.execute(text("SELECT id FROM note")).scalars())
     note(connection, items)
-    return [BranchId(str(one)) for one in sorted(items)]
+    return {BranchId(str(one)): "default" for one in sorted(items)}
 
 
 async def test_a_call_returns_once_its_item_is_committed(database: Database) -> None:
@@ -353,9 +353,9 @@ async def test_what_stays_apart_has_a_transaction_of_its_own(database: Database)
 async def test_what_is_left_for_the_end_is_done_once_before_the_commit(
     database: Database,
 ) -> None:
-    gate, told = Gate(), list[BranchId]()
+    gate, told = Gate(), dict[BranchId, str]()
     async with _running(database) as writer:
-        writer.on_ready = told.extend
+        writer.on_ready = told.update
         held = await gate.enter(writer)
         calls = [asyncio.create_task(writer.call(note_and_leave, number)) for number in (1, 2)]
         calls.append(asyncio.create_task(writer.call(note_and_leave, 1)))
@@ -364,7 +364,7 @@ async def test_what_is_left_for_the_end_is_done_once_before_the_commit(
         await held
         await asyncio.gather(*calls)
         assert _notes(database) == [7_000, 7_001, 7_002]
-        await wait_until(lambda: told == ["7000", "7001", "7002"], description="all are told")
+        await wait_until(lambda: list(told) == ["7000", "7001", "7002"], description="all are told")
 
 
 async def test_what_a_broken_transaction_left_is_not_done(database: Database) -> None:

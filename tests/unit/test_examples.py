@@ -17,7 +17,7 @@ from worker.execution import AttemptResult, Execution, Executor
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEFINITIONS = sorted(EXAMPLES.glob("*.json"))
-MODULES = [str(path) for path in sorted(EXAMPLES.glob("*.py"))]
+MODULES = [str(path) for path in sorted([*EXAMPLES.glob("tasks/*.py"), EXAMPLES / "media.py"])]
 
 
 def read(path: Path) -> tuple[FlowDefinition, Json]:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.durations import Rate
-from shared.explanation import (
+from shared.explanation import explain
+from shared.standing import (
     AtJoin,
     Fact,
     ForItems,
@@ -20,7 +21,6 @@ from shared.explanation import (
     Retrying,
     Running,
     Sleeping,
-    explain,
 )
 from shared.status import Outcome, RunStatus
 

@@ -6,7 +6,7 @@ The first revision.
 import sqlalchemy as sa
 from alembic import op
 
-from shared.models import JsonText, UtcDateTime
+from shared.columns import JsonText, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 
-def _id() -> sa.types.TypeEngine[str]:
+def identifier() -> sa.types.TypeEngine[str]:
     return sa.String(length=36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 
 
@@ -22,8 +22,8 @@ def upgrade() -> None:
     """Go forward."""
     op.create_table(
         "branch",
-        sa.Column("id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
@@ -31,12 +31,12 @@ def upgrade() -> None:
         sa.Column("queue", sa.String(), nullable=False),
         sa.Column("iteration", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("previous_id", _id(), nullable=True),
-        sa.Column("task_run_id", _id(), nullable=True),
-        sa.Column("joined_by", _id(), nullable=True),
+        sa.Column("previous_id", identifier(), nullable=True),
+        sa.Column("task_run_id", identifier(), nullable=True),
+        sa.Column("joined_by", identifier(), nullable=True),
         sa.Column("tracked", sa.Boolean(), nullable=False),
         sa.Column("claim", sa.Integer(), nullable=False),
-        sa.Column("worker_id", _id(), nullable=True),
+        sa.Column("worker_id", identifier(), nullable=True),
         sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("ready_at", sa.Float(), nullable=False),
         sa.Column("wake_at", UtcDateTime(), nullable=True),
@@ -81,7 +81,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "flow_run",
-        sa.Column("id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
         sa.Column("flow_id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("definition_hash", sa.String(length=64), nullable=False),
@@ -123,7 +123,7 @@ def upgrade() -> None:
 
     op.create_table(
         "join",
-        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("upstream", sa.Integer(), nullable=False),
         sa.Column("arrived", sa.Integer(), nullable=False),
@@ -134,15 +134,15 @@ def upgrade() -> None:
     op.create_table(
         "lease",
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("holder", _id(), nullable=True),
+        sa.Column("holder", identifier(), nullable=True),
         sa.Column("expires", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "log_line",
-        sa.Column("id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
-        sa.Column("task_run_id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
+        sa.Column("task_run_id", identifier(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("level", sa.String(), nullable=False),
@@ -153,9 +153,9 @@ def upgrade() -> None:
 
     op.create_table(
         "task_run",
-        sa.Column("id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
-        sa.Column("branch_id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
+        sa.Column("branch_id", identifier(), nullable=False),
         sa.Column("branch", sa.String(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("task_type", sa.String(), nullable=False),
@@ -166,7 +166,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("data", JsonText(), nullable=True),
         sa.Column("error", JsonText(), nullable=True),
-        sa.Column("worker_id", _id(), nullable=True),
+        sa.Column("worker_id", identifier(), nullable=True),
         sa.Column("started_at", UtcDateTime(), nullable=False),
         sa.Column("finished_at", UtcDateTime(), nullable=True),
         sa.CheckConstraint(
@@ -187,7 +187,7 @@ def upgrade() -> None:
 
     op.create_table(
         "task_type",
-        sa.Column("worker_id", _id(), nullable=False),
+        sa.Column("worker_id", identifier(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("description", sa.String(), nullable=False),
         sa.Column("params_schema", JsonText(), nullable=True),
@@ -196,7 +196,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "worker",
-        sa.Column("id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
         sa.Column("host", sa.String(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),

@@ -8,7 +8,7 @@ are what the first revision meant.
 import sqlalchemy as sa
 from alembic import op
 
-from shared.models import JsonText, UtcDateTime
+from shared.columns import JsonText, UtcDateTime
 
 revision = "0002"
 down_revision = "0001"
@@ -16,7 +16,7 @@ branch_labels = None
 depends_on = None
 
 
-def _id() -> sa.types.TypeEngine[str]:
+def identifier() -> sa.types.TypeEngine[str]:
     return sa.String(length=36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 
 
@@ -25,7 +25,7 @@ def upgrade() -> None:
     op.add_column(
         "branch", sa.Column("failed_attempts", sa.Integer(), nullable=False, server_default="0")
     )
-    op.add_column("branch", sa.Column("parent_id", _id(), nullable=True))
+    op.add_column("branch", sa.Column("parent_id", identifier(), nullable=True))
     op.add_column(
         "branch", sa.Column("item_index", sa.Integer(), nullable=False, server_default="-1")
     )
@@ -42,13 +42,13 @@ def upgrade() -> None:
     op.add_column("branch", sa.Column("signal", sa.String(), nullable=True))
     op.create_table(
         "signal",
-        sa.Column("id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("data", JsonText(), nullable=True),
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("received_at", UtcDateTime(), nullable=False),
-        sa.Column("task_run_id", _id(), nullable=True),
+        sa.Column("task_run_id", identifier(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("signal_of_run", "signal", ["flow_run_id", "name"])

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.models import UtcDateTime
+from shared.columns import UtcDateTime
 
 revision = "0003"
 down_revision = "0002"

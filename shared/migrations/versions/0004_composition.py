@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.models import JsonText, UtcDateTime
+from shared.columns import JsonText, UtcDateTime
 
 revision = "0004"
 down_revision = "0003"
@@ -11,17 +11,17 @@ branch_labels = None
 depends_on = None
 
 
-def _id() -> sa.types.TypeEngine[str]:
+def identifier() -> sa.types.TypeEngine[str]:
     return sa.String(length=36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 
 
 def upgrade() -> None:
     """Go forward."""
     for column in (
-        sa.Column("parent_flow_run_id", _id(), nullable=True),
-        sa.Column("parent_task_run_id", _id(), nullable=True),
+        sa.Column("parent_flow_run_id", identifier(), nullable=True),
+        sa.Column("parent_task_run_id", identifier(), nullable=True),
         sa.Column("depth", sa.Integer(), nullable=False, server_default="0"),
-        sa.Column("rerun_of", _id(), nullable=True),
+        sa.Column("rerun_of", identifier(), nullable=True),
         sa.Column("rerun", JsonText(), nullable=True),
         sa.Column("ending", JsonText(), nullable=True),
         sa.Column("concurrency_key", sa.String(), nullable=True),
@@ -65,10 +65,10 @@ def _endings() -> None:
     op.add_column("task_run", sa.Column("position", sa.Integer(), nullable=True))
     op.create_table(
         "compensation",
-        sa.Column("flow_run_id", _id(), primary_key=True, nullable=False),
+        sa.Column("flow_run_id", identifier(), primary_key=True, nullable=False),
         sa.Column("position", sa.Integer(), primary_key=True, nullable=False),
         sa.Column("task", sa.String(), nullable=False),
-        sa.Column("undoes", _id(), nullable=False),
+        sa.Column("undoes", identifier(), nullable=False),
         sa.Column("path", sa.String(), nullable=False),
     )
 
@@ -88,9 +88,9 @@ def _create_outbox() -> None:
     )
     op.create_table(
         "webhook_delivery",
-        sa.Column("id", _id(), nullable=False),
-        sa.Column("event_id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("id", identifier(), nullable=False),
+        sa.Column("event_id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
         sa.Column("event_type", sa.String(), nullable=False),
         sa.Column("endpoint", sa.String(length=16), nullable=False),
         sa.Column("host", sa.String(), nullable=False),
@@ -144,7 +144,7 @@ def _schedules() -> None:
         sa.Column("look_at", UtcDateTime(), nullable=True),
         sa.Column("started_tick", UtcDateTime(), nullable=True),
         sa.Column("started_at", UtcDateTime(), nullable=True),
-        sa.Column("run_id", _id(), nullable=True),
+        sa.Column("run_id", identifier(), nullable=True),
         sa.Column("left_out_tick", UtcDateTime(), nullable=True),
         sa.Column("left_out_reason", sa.String(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
@@ -161,6 +161,13 @@ def _schedules() -> None:
         postgresql_where=sa.text("look_at IS NOT NULL"),
     )
     op.create_index("schedule_by_flow", "schedule", ["flow_id", "id"])
+    op.create_index(
+        "flow_run_by_schedule",
+        "flow_run",
+        ["schedule_id", "id"],
+        sqlite_where=sa.text("schedule_id IS NOT NULL"),
+        postgresql_where=sa.text("schedule_id IS NOT NULL"),
+    )
     op.create_index(
         "flow_run_of_schedule",
         "flow_run",
@@ -199,13 +206,13 @@ def _create_limits() -> None:
     )
     op.create_table(
         "limit_place",
-        sa.Column("holder", _id(), primary_key=True),
+        sa.Column("holder", identifier(), primary_key=True),
         sa.Column("limiter_id", sa.String(length=64), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("arrived_at", UtcDateTime(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("branch_id", _id(), nullable=False),
-        sa.Column("flow_run_id", _id(), nullable=False),
+        sa.Column("branch_id", identifier(), nullable=False),
+        sa.Column("flow_run_id", identifier(), nullable=False),
         sa.Column("task", sa.String(), nullable=True),
         sa.Column("concurrency", sa.Integer(), nullable=True),
         sa.Column("rate_count", sa.Integer(), nullable=True),
@@ -223,7 +230,7 @@ def _create_limits() -> None:
 
 def _reruns() -> None:
     """Which task run a visit came from, and who keeps the results of which run."""
-    op.add_column("task_run", sa.Column("previous_id", _id(), nullable=True))
+    op.add_column("task_run", sa.Column("previous_id", identifier(), nullable=True))
     op.create_index(
         "flow_run_of_rerun",
         "flow_run",

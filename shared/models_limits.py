@@ -12,7 +12,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, CheckConstraint, Index, String, text
 from sqlmodel import Field
 
-from shared.models import UtcDateTime, _id, _one_of, _Table
+from shared.columns import Model, UtcDateTime, identifier, one_of
 
 
 class PlaceState(StrEnum):
@@ -29,7 +29,7 @@ class PlaceState(StrEnum):
     """Its visit went to sleep and keeps the place: it is resumed, and not begun again."""
 
 
-class Limiter(_Table, table=True):
+class Limiter(Model, table=True):
     """One key."""
 
     __tablename__ = "limiter"
@@ -59,7 +59,7 @@ class Limiter(_Table, table=True):
     """Until when its starts mean something; without places it is deleted then."""
 
 
-class LimitStart(_Table, table=True):
+class LimitStart(Model, table=True):
     """One start that counts against a rate."""
 
     __tablename__ = "limit_start"
@@ -71,18 +71,18 @@ class LimitStart(_Table, table=True):
     at: datetime = Field(sa_type=UtcDateTime)
 
 
-class LimitPlace(_Table, table=True):
+class LimitPlace(Model, table=True):
     """A place under a key, or a place in its line."""
 
     __tablename__ = "limit_place"
     __table_args__ = (
-        _one_of("state", PlaceState),
+        one_of("state", PlaceState),
         CheckConstraint("concurrency IS NULL OR concurrency >= 1", name="concurrency_is_some"),
         Index("limit_place_in_line", "limiter_id", "state", "arrived_at", "number"),
         Index("limit_place_of_run", "flow_run_id"),
     )
 
-    holder: str = Field(primary_key=True, sa_type=_id())
+    holder: str = Field(primary_key=True, sa_type=identifier())
     """The branch whose visit it is, or the run."""
     limiter_id: str = Field(max_length=64)
     number: int = Field(sa_type=BigInteger)
@@ -91,9 +91,9 @@ class LimitPlace(_Table, table=True):
     """When its branch was ready, or its run submitted: the order of the line. Workers race to
     ask for those that are ready, and none shall lose its turn to that."""
     state: PlaceState = Field(sa_type=String(16))
-    branch_id: str = Field(sa_type=_id())
+    branch_id: str = Field(sa_type=identifier())
     """The branch that goes on when it is called: the holder itself, or a run's first."""
-    flow_run_id: str = Field(sa_type=_id())
+    flow_run_id: str = Field(sa_type=identifier())
     task: str | None = None
     """The task that the visit is of; None for a run."""
     concurrency: int | None = None
