@@ -45,7 +45,7 @@ def list_items(flow: Flow, task: str, scope: Scope, most: int) -> list[bytes]:
         raise ExpressionError(f"for_each must give a list, and gives {shape(items)}")
     if len(items) > most:
         raise ExpressionError(f"for_each gives {len(items)} items, over max_items ({most})")
-    return [orjson.dumps(item) for item in items]
+    return [encode(item, "for_each") for item in items]
 
 
 def applies_in(flow: Flow, task: str, scope: Scope) -> Applies:
@@ -78,11 +78,25 @@ def render_output(flow: Flow, scope: Scope) -> bytes:
     template = flow.data.output
     assert template is not None
     try:
-        return orjson.dumps(template.render(scope))
+        rendered = template.render(scope)
     except ExpressionError as error:
         # The message begins with the pointer inside the output, where there is one.
         between = "" if error.message.startswith("/") else ": "
         raise ExpressionError(f"output{between}{error.message}", error.offset) from None
+    return encode(rendered, "output")
+
+
+def encode(value: Json, what: str) -> bytes:
+    """What expressions gave, as JSON.
+
+    Raises:
+        ExpressionError: it is nested more deeply than can be written.
+    """
+    try:
+        return orjson.dumps(value)
+    except (TypeError, RecursionError):
+        # Each part came from JSON; together they may be too deep.
+        raise ExpressionError(f"{what}: the values are nested too deeply") from None
 
 
 def told(error: ExpressionError) -> dict[str, JsonValue]:

@@ -145,7 +145,7 @@ class FlowRun:
 
     @property
     def outcome(self) -> Outcome | None:
-        """Of a completed run: ``success``, or ``failure`` where a branch ended after one."""
+        """``success`` where every branch ended after one, else ``failure``; None while it waits."""
         return self._run.outcome
 
     @property
@@ -196,8 +196,9 @@ class FlowRun:
         shown = [f"{one.name}{_MARKS[one.status]}" for one in self.visits[:_MOST_SHOWN]]
         more = len(self.visits) - len(shown)
         way = " > ".join(shown) + (f" and {more} more" if more else "")
-        came = self.status.value + (f", {self.outcome.value}" if self.outcome else "")
-        error = self.error
+        came, error = self.status.value, self.error
+        if self.status is RunStatus.COMPLETED and self.outcome is not None:
+            came += f", {self.outcome.value}"
         if error:
             place = f" in {error['task']}" if error["task"] else ""
             came += f", {error['type']}{place}: {error['message']}"

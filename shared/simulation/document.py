@@ -34,7 +34,7 @@ def _task_run(run: SimulatedTaskRun) -> dict[str, Json]:
         "status": run.status.value,
         "success": run.success,
         "reason": run.reason,
-        "params": run.params,
+        "params": _raw(run.params_content),
         "data": _raw(run.content),
         "error": run.error,
         "waits_for": run.waits_for,

@@ -8,22 +8,23 @@ What runs at the same moment goes on in the order in which it began, so the same
 give the same run.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
 import orjson
 
 from shared.collecting import collect_items
 from shared.definition import allowed_failures
 from shared.errors import ExpressionError
-from shared.evaluation import applies_in, list_items, render_output, render_params
-from shared.expressions import Scope
+from shared.evaluation import applies_in, encode, list_items, render_output
 from shared.expressions.budget import Json
 from shared.flow import Flow
 from shared.judging import delay_before_next
 from shared.routing import Applies
 from shared.simulation.agenda import Agenda, Event
-from shared.simulation.answers import broken_off, outcome_of, result_of, timed_out
+from shared.simulation.answers import broken_off, is_success, outcome_of, result_of, timed_out
 from shared.simulation.branches import Branches, Change
+from shared.simulation.ending import EndingBranch
+from shared.simulation.questions import Questions
 from shared.simulation.recall import Memory, Recall
 from shared.simulation.spending import Spending
 from shared.simulation.values import (
@@ -36,10 +37,7 @@ from shared.simulation.values import (
 )
 from shared.simulation.visits import Visit
 from shared.status import Outcome, Reason, RunStatus, TaskRunStatus
-from shared.times import iso_time
-
-RUN_ID = "00000000-0000-7000-8000-000000000000"
-"""What ``run.id`` is in a simulation."""
+from shared.undoing import Ending, Told
 
 Steps = Generator[Attempt, Answer, SimulatedRun]
 
@@ -67,6 +65,10 @@ class _Run:
         """Task runs, those included that are about to begin."""
         self._task_runs: list[SimulatedTaskRun] = []
         self._assumed: dict[str, None] = {}
+        self._deadline = flow.definition.timeout
+        undoing = flow.undoing
+        self._ending = None if undoing is None else EndingBranch(undoing, start.at)
+        self._questions = Questions(flow, start, self._agenda, self._ending)
         self._status = RunStatus.RUNNING
         self._outcome: Outcome | None = None
         self._output: bytes | None = None
@@ -76,20 +78,18 @@ class _Run:
 
     def steps(self) -> Steps:
         """Go through the run."""
-        deadline = self._flow.definition.timeout
         self._follow(self._branches.start(Memory()))
         while self._status is RunStatus.RUNNING:
-            event = self._agenda.next(deadline)
-            if event is None:
+            event = self._agenda.next(self._deadline)
+            if event is None and self._deadline is None:
+                # What is left waits for what never comes.
                 break
-            if event.answer is not None:
+            if event is None:
+                self._pass_deadline()
+            elif event.answer is not None:
                 self._receive(event.visit, event.answer)
             else:
                 yield from self._attempt(event)
-        if self._status is RunStatus.RUNNING and deadline is not None:
-            self._agenda.now = deadline
-            message = "the run was not over within its timeout"
-            self._fail(None, "RunTimeout", message, Reason.RUN_TIMED_OUT)
         return self._told()
 
     def _follow(self, change: Change[Memory]) -> None:
@@ -129,10 +129,13 @@ class _Run:
             self._begin_items(visit)
             return
         try:
-            asked = self._asked(event)
+            asked = self._questions.attempt(event)
+            if asked.params is not None:
+                visit.task_run.params_content = encode(asked.params, "params")
         except ExpressionError as error:
             self._receive(visit, broken_off(error))
             return
+        self._spent.content(visit.task_run.params_content)
         answer = yield asked
         self._spent.content(answer.content)
         if answer.is_assumed:
@@ -141,63 +144,13 @@ class _Run:
             answer = timed_out(task.timeout)
         self._agenda.put(visit, answer, delay=answer.seconds)
 
-    def _asked(self, event: Event) -> Attempt:
-        visit = event.visit
-        memory, task = visit.branch.carried, self._flow.tasks[visit.task]
-        params: Json = task.params
-        if self._flow.data.of(visit.task).params is not None:
-            params = render_params(self._flow, visit.task, self._scope(visit, memory))
-        visit.task_run.params = params
-        if params:
-            self._spent.content(orjson.dumps(params))
-        return Attempt(
-            task=visit.task,
-            task_type=task.task_type,
-            branch=visit.path,
-            iteration=visit.branch.iteration,
-            attempt=visit.failed_attempts + 1,
-            index=visit.index,
-            item=visit.item,
-            params=params,
-            input=self._start.input,
-            previous=memory.previous,
-            tasks=memory.results,
-            at=self._agenda.time,
-            timeout_seconds=task.timeout,
-            is_resumed=event.is_wake,
-            signal=event.signal,
-        )
-
-    def _scope(self, visit: Visit | None, memory: Memory, *, is_end: bool = False) -> Scope:
-        """What the names of an expression stand for."""
-        self._start.check()
-        secrets: Mapping[str, str] = {}
-        if visit is not None and not is_end:
-            names = self._flow.data.of(visit.task).secrets
-            secrets = {name: self._start.secrets.get(name, "***") for name in names}
-        return Scope(
-            input=self._start.input,
-            tasks=memory.results,
-            iteration=1 if visit is None else visit.branch.iteration,
-            previous=memory.previous,
-            item=None if visit is None else visit.item,
-            index=None if visit is None else visit.index,
-            run={
-                "id": RUN_ID,
-                "flow_id": self._flow.definition.id,
-                "started_at": iso_time(self._start.at),
-            },
-            secrets=secrets,
-            now=self._agenda.time,
-        )
-
     # What it comes to.
 
     def _receive(self, visit: Visit, answer: Answer) -> None:
         match answer.kind:
             case "suspended":
                 self._suspend(visit, answer)
-            case "finish" if visit.parent is None:
+            case "finish" if visit.parent is None and not visit.is_ending:
                 self._finish(visit, answer)
             case "failure" | "error" as kind:
                 delay = delay_before_next(
@@ -231,12 +184,20 @@ class _Run:
     def _try_again(self, visit: Visit, answer: Answer, delay: float) -> None:
         visit.close(answer, self._agenda.now)
         visit.failed_attempts += 1
-        self._begun += 1
         self._agenda.put(visit, delay=delay)
-        self._close_run(visit)
+        if not visit.is_ending:
+            self._begun += 1
+            self._close_run(visit)
+
+    def _close(self, visit: Visit, answer: Answer) -> None:
+        visit.close(answer, self._agenda.now)
+        if self._ending is not None and is_success(answer):
+            self._ending.note(visit)
 
     def _end(self, visit: Visit, answer: Answer) -> None:
-        if visit.parent is not None:
+        if visit.is_ending:
+            self._go_on_ending(visit, answer)
+        elif visit.parent is not None:
             self._end_item(visit, visit.parent, answer)
         else:
             self._move(visit, answer)
@@ -247,14 +208,16 @@ class _Run:
         applies: Applies | None = None
         if decider.asks(task):
             known = self._recall.after(memory, task, result_of(answer, visit.branch.iteration))
-            applies = applies_in(self._flow, task, self._scope(visit, known))
+            applies = self._checked(
+                applies_in(self._flow, task, self._questions.scope(visit, known))
+            )
         try:
             targets = decider.choose(task, outcome_of(answer), applies)
         except ExpressionError as error:
             answer = broken_off(error, answer)
             # Where that leads must not depend on what cannot be evaluated.
             targets = decider.choose(task, Outcome.ERROR, lambda _: False)
-        visit.close(answer, self._agenda.now)
+        self._close(visit, answer)
         del self._visits[visit.branch.number]
         result = self._recall.last[task] = result_of(answer, visit.branch.iteration)
         if targets is None:
@@ -268,11 +231,20 @@ class _Run:
         self._follow(self._branches.move(visit.branch, outcome_of(answer), targets, known, cancels))
         self._close_run(visit)
 
+    def _checked(self, applies: Applies) -> Applies:
+        """The same, but that it can be ended between two conditions."""
+
+        def asked(number: int) -> bool:
+            self._start.check()
+            return applies(number)
+
+        return asked
+
     # Lists.
 
     def _begin_items(self, visit: Visit) -> None:
         try:
-            scope = self._scope(visit, visit.branch.carried)
+            scope = self._questions.scope(visit, visit.branch.carried)
             items = list_items(self._flow, visit.task, scope, self._start.bounds.max_items)
         except ExpressionError as error:
             self._move(visit, broken_off(error))
@@ -289,7 +261,7 @@ class _Run:
         self._close_run(visit)
 
     def _end_item(self, item: Visit, parent: Visit, answer: Answer) -> None:
-        item.close(answer, self._agenda.now)
+        self._close(item, answer)
         task = self._flow.tasks[parent.task]
         parent.end_item(item, answer)
         total = len(parent.items)
@@ -328,7 +300,7 @@ class _Run:
             self._complete(visit)
 
     def _finish(self, visit: Visit, answer: Answer) -> None:
-        visit.close(answer, self._agenda.now)
+        self._close(visit, answer)
         self._recall.last[visit.task] = result_of(answer, visit.branch.iteration)
         self._stop_all(f"{Reason.RUN_FINISHED}:{visit.task}")
         self._complete(visit)
@@ -336,7 +308,7 @@ class _Run:
     def _complete(self, last: Visit) -> None:
         output = last.task_run.content
         if self._flow.data.output is not None:
-            scope = self._scope(None, Memory(self._recall.last), is_end=True)
+            scope = self._questions.scope(None, Memory(self._recall.last))
             try:
                 output = render_output(self._flow, scope)
             except ExpressionError as error:
@@ -344,8 +316,8 @@ class _Run:
                 return
             self._spent.content(output)
         self._output = output
-        self._status = RunStatus.COMPLETED
-        self._outcome = Outcome.FAILURE if self._branches.failed else Outcome.SUCCESS
+        outcome = Outcome.FAILURE if self._branches.failed else Outcome.SUCCESS
+        self._conclude(Ending(RunStatus.COMPLETED, outcome))
 
     def _fail(
         self,
@@ -355,10 +327,47 @@ class _Run:
         reason: str | None = None,
         traceback: str | None = None,
     ) -> None:
-        self._error = {"task": task, "type": kind, "message": message, "traceback": traceback}
         self._stop_all(reason or f"{Reason.SIBLING_FAILED}:{task}")
-        self._status = RunStatus.FAILED
+        error: Told = {"task": task, "type": kind, "message": message, "traceback": traceback}
+        self._conclude(Ending(RunStatus.FAILED, Outcome.FAILURE, error))
+
+    def _pass_deadline(self) -> None:
+        assert self._deadline is not None
+        self._agenda.now = self._deadline
+        message = "the run was not over within its timeout"
+        self._fail(None, "RunTimeout", message, Reason.RUN_TIMED_OUT)
+
+    def _conclude(self, ending: Ending) -> None:
+        """End the run, or begin with what it does before it is over."""
+        if self._ending is None:
+            self._write_final(ending)
+            return
+        # Nothing cuts an ending short.
+        self._deadline = None
+        self._ending.begin(ending)
+        self._begin_next()
+
+    def _go_on_ending(self, visit: Visit, answer: Answer) -> None:
+        visit.close(answer, self._agenda.now)
+        self._recall.last[visit.task] = result_of(answer, visit.branch.iteration)
+        assert self._ending is not None
+        self._ending.end(visit, answer)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        assert self._ending is not None
+        visit = self._ending.next(self._recall.last)
+        if visit is not None:
+            self._agenda.put(visit)
+        elif self._ending.ending is not None:
+            self._write_final(self._ending.ending.concluded())
+
+    def _write_final(self, ending: Ending) -> None:
+        self._status, self._outcome, self._error = ending.status, ending.outcome, ending.error
+        if ending.status is not RunStatus.COMPLETED:
+            self._output = None
 
     def _stop_all(self, reason: str) -> None:
         for visit in self._visits.values():
             visit.stop(reason, self._agenda.now)
+        self._visits.clear()

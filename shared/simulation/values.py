@@ -131,13 +131,18 @@ class SimulatedTaskRun:
     """From the start of the run, by the clock of the simulation."""
     status: TaskRunStatus = TaskRunStatus.RUNNING
     reason: str | None = None
-    params: Json = None
-    """As the task is given them."""
+    params_content: bytes | None = None
+    """The params as the task is given them, as JSON."""
     content: bytes | None = None
     error: Json = None
     finished_seconds: float | None = None
     waits_for: str | None = None
     """The signal that it waits for."""
+
+    @property
+    def params(self) -> Json:
+        """As the task is given them."""
+        return load(self.params_content)
 
     @property
     def data(self) -> Json:

@@ -24,6 +24,17 @@ class EndedItem:
     error: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A success that may have to be undone."""
+
+    task: str
+    iteration: int
+    index: int | None
+    item: bytes | None
+    content: bytes | None
+
+
 @dataclass(slots=True, eq=False)
 class Visit:
     """A visit that is not over, or has just ended."""
@@ -39,6 +50,10 @@ class Visit:
     began_seconds: float = 0.0
     """When the first attempt began."""
     is_over: bool = False
+    is_ending: bool = False
+    """Whether it is a part of the run's ending."""
+    undoes: Done | None = None
+    """What it undoes there; None for the last task."""
     items: "list[Visit]" = field(default_factory=list)
     held_back: "deque[Visit]" = field(default_factory=deque)
     """Items that wait until fewer run at once."""
@@ -54,8 +69,13 @@ class Visit:
 
     @property
     def item(self) -> Json:
-        """The item, where it is one's visit."""
-        return load(self.content)
+        """The item, where it is one's visit; of what it undoes, in an ending."""
+        return load(self.content if self.undoes is None else self.undoes.item)
+
+    @property
+    def place(self) -> int | None:
+        """The place of that item in its list."""
+        return self.index if self.undoes is None else self.undoes.index
 
     @property
     def task_run(self) -> SimulatedTaskRun:
@@ -93,6 +113,12 @@ class Visit:
         if run is not None and run.finished_seconds is None:
             run.status, run.reason = TaskRunStatus.CANCELLED, reason
             run.finished_seconds = at
+
+    def done(self) -> Done:
+        """The visit as a success that may have to be undone."""
+        return Done(
+            self.task, self.branch.iteration, self.index, self.content, self.task_run.content
+        )
 
     # A list.
 

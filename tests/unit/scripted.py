@@ -73,6 +73,14 @@ def _task(draw: st.DrawFn, name: str, tells: dict[str, Any], *, loops: bool) -> 
 
 
 @st.composite
+def _plain_task(draw: st.DrawFn, name: str, tells: dict[str, Any]) -> dict[str, Any]:
+    """A task that runs at the end of a run."""
+    params = {"script": draw(_SCRIPTS), "told": tells, "by_iteration": True}
+    retry = draw(st.sampled_from([{}, {"retry": {"max_attempts": 2, "delay": 0}}]))
+    return {"name": name, "type": "follows", "params": params, **retry}
+
+
+@st.composite
 def forking(draw: st.DrawFn, *, each: bool = False) -> dict[str, Any]:
     """One with forks and joins, or with tasks that run for each branch that comes."""
     flow = draw(flows())
@@ -105,10 +113,23 @@ def looping(draw: st.DrawFn) -> dict[str, Any]:
     names = [f"t{number}" for number in range(count)]
     anywhere = st.sampled_from([*names, "end"])
     tells = {"visit": "${iteration}"}
+    tasks = [draw(_task(name, tells, loops=True)) for name in names]
+    ending = draw(st.sampled_from([{}, {"finally": "last"}]))
+    if ending:
+        told = {"status": "${run.status}", "of": "${run.error.type if run.error else 0}"}
+        tasks.append(draw(_plain_task("last", told)))
+    for task in tasks[:count]:
+        if draw(st.integers(0, 3)) == 0:
+            told = {"previous": "${previous.of}", "visit": "${iteration}"}
+            if "for_each" in task:
+                told["item"] = "${item}"
+            task["compensate"] = f"un{task['name']}"
+            tasks.append(draw(_plain_task(task["compensate"], told)))
     return {
         "id": "looping",
         "start_task": "t0",
-        "tasks": [draw(_task(name, tells, loops=True)) for name in names],
+        "tasks": tasks,
+        **ending,
         "conditions": [
             {
                 "source_task": name,

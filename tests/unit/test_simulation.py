@@ -287,3 +287,96 @@ def test_a_clock_beyond_all_dates_is_a_limit() -> None:
     flow = flow_of({"a": PLAIN}, ("a", "end", "a"))
     with pytest.raises(LimitExceeded, match="year 9999"):
         simulated(flow, {"a": {"success": False, "seconds": "3000d"}})
+
+
+TRIP = flow_of(
+    {
+        "flight": {"compensate": "refund"},
+        "rooms": {"for_each": "input", "compensate": "leave", "tolerate": "all"},
+        "charge": PLAIN,
+        "refund": {"params": {"booking": "${previous.booking}"}, "retry": {"delay": "1m"}},
+        "leave": {"params": {"room": "${item}", "place": "${index}", "was": "${previous}"}},
+        "report": {"type": "transform", "params": {"status": "${run.status}"}},
+    },
+    ("flight", "rooms"),
+    ("rooms", "charge"),
+    timeout="1h",
+    **{"finally": "report"},
+)
+
+
+def test_what_succeeded_is_undone_the_latest_first() -> None:
+    outcomes = {
+        "flight": {"data": {"booking": 7}},
+        "rooms": {"items": [{"data": 1}, False, {"data": 3}]},
+        "charge": {"error": {"type": "Declined", "message": "no"}},
+    }
+    run = simulated(TRIP, outcomes, given=["a", "b", "c"])
+    assert run.status is RunStatus.FAILED
+    assert run.error["type"] == "Declined"
+    assert run.path == ["flight", "rooms", "charge", "leave", "leave", "refund", "report"]
+    undone = [(one.branch, one.iteration, one.params) for one in _runs(run, "leave")]
+    assert undone == [
+        ("ending/undo:rooms[2]", 1, {"room": "c", "place": 2, "was": 3}),
+        ("ending/undo:rooms[0]", 2, {"room": "a", "place": 0, "was": 1}),
+    ]
+    assert _runs(run, "refund")[0].params == {"booking": 7}
+    last = _runs(run, "report")[0]
+    assert (last.branch, last.data) == ("ending/finally", {"status": "failed"})
+
+
+def test_a_success_undoes_nothing_and_keeps_its_output() -> None:
+    run = simulated(TRIP, {"charge": {"data": "paid"}}, given=[])
+    assert run.path == ["flight", "rooms", "charge", "report"]
+    assert (run.outcome, run.output) == (Outcome.SUCCESS, "paid")
+
+
+def test_a_compensation_that_fails_is_told() -> None:
+    outcomes = {"flight": {"data": {"booking": 7}}, "charge": False, "refund": "error"}
+    run = simulated(TRIP, outcomes, given=[])
+    assert (run.status, run.outcome, run.output) == (RunStatus.FAILED, Outcome.FAILURE, None)
+    assert run.error["type"] == "CompensationFailed"
+    assert "refund (of flight)" in run.error["message"]
+    assert len(_runs(run, "refund")) == 3
+    assert run.path[-1] == "report"
+
+
+def test_no_timeout_cuts_an_ending_short() -> None:
+    outcomes = {
+        "flight": {"data": {"booking": 7}},
+        "charge": {"seconds": "2h"},
+        "refund": {"seconds": "3h"},
+    }
+    run = simulated(TRIP, outcomes, given=[])
+    assert run.error["type"] == "RunTimeout"
+    assert _runs(run, "refund")[0].status is TaskRunStatus.SUCCESS
+    assert run.seconds == 4 * 3_600
+
+
+def test_a_last_task_that_fails_fails_the_run() -> None:
+    run = simulated(TRIP, {"report": False}, given=[])
+    assert (run.status, run.error["type"]) == (RunStatus.FAILED, "FinallyFailed")
+
+
+def test_values_that_grow_too_deep_are_an_error_of_their_task() -> None:
+    flow = flow_of(
+        {"a": {"type": "transform", "params": {"deeper": "${previous}"}}, "b": PLAIN},
+        ("a", "b"),
+        ("b", "a", "end", {"when": "iteration < 400"}),
+    )
+    flow["tasks"][1] = {"name": "b", "type": "transform", "params": {"it": "${previous}"}}
+    run = simulated(flow)
+    assert run.status is RunStatus.FAILED
+    assert run.error["type"] in ("ExpressionError", "InvalidTaskResult")
+
+
+def test_an_output_too_deep_to_be_written_fails_the_run() -> None:
+    deep: Any = 0
+    for _ in range(240):
+        deep = [deep]
+    output: Any = "${tasks.a.data}"
+    for _ in range(50):
+        output = [output]
+    run = simulated(flow_of({"a": PLAIN}, output=output), {"a": {"data": deep}})
+    assert (run.error["type"], run.error["task"]) == ("ExpressionError", None)
+    assert "nested too deeply" in run.error["message"]
