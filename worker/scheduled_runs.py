@@ -17,7 +17,7 @@ from shared.errors import Conflict, ExpressionError
 from shared.input_schema import check_input
 from shared.queries.definitions import get_version
 from shared.queries.rows import AnyRow
-from shared.queries.schedules import DueSchedule, timing_of
+from shared.queries.schedules import DueSchedule, input_of_schedule, timing_of
 from shared.store.new_runs import RunnableDefinition, Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun
 from shared.store.scheduled_starts import LeftOut, Verdict
@@ -26,9 +26,8 @@ WAITING_LOOK = timedelta(seconds=1)
 """How often the end of the run is looked for that a start waits for."""
 BROKEN_LOOK = timedelta(minutes=1)
 """When a schedule that cannot be judged is looked at again."""
-_MAX_KEPT = 100
-_MAX_KEPT_BYTES = 100_000
-"""Definitions that are kept, and how large one of them may be."""
+_MAX_KEPT_BYTES = 20_000_000
+"""Definitions that are kept, together: two of the largest, or thousands of usual ones."""
 _MAX_ERROR = 1_000
 _MAX_TOLD = 3
 
@@ -42,6 +41,7 @@ class ScheduledRuns:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, RunnableDefinition] = OrderedDict()
+        self._kept_bytes = 0
 
     def judge(
         self, connection: Connection, due: DueSchedule, now: datetime, ready_at: float
@@ -84,7 +84,8 @@ class ScheduledRuns:
         self, connection: Connection, row: AnyRow, tick: datetime, now: datetime, ready_at: float
     ) -> NewRun:
         known = self._find(connection, row.flow_id, row.version)
-        given = orjson.loads(row.input)
+        input_json = input_of_schedule(connection, row.id)
+        given = orjson.loads(input_json)
         wrong = check_input(known.input_schema, given, _MAX_TOLD)
         if wrong:
             told = "; ".join(f"{one.pointer}: {one.message}" for one in wrong)
@@ -95,7 +96,7 @@ class ScheduledRuns:
             raise StartRefusedError(f"the key of its concurrency: {error.message}") from None
         key = start_key(row.id, tick)
         start = Start(
-            input_json=row.input,
+            input_json=input_json,
             at=now,
             lease_now=ready_at,
             idempotency_key=key,
@@ -126,10 +127,11 @@ class ScheduledRuns:
         return known
 
     def _keep(self, known: RunnableDefinition) -> None:
-        if len(known.json) <= _MAX_KEPT_BYTES:
-            self._known[known.hash] = known
-            if len(self._known) > _MAX_KEPT:
-                self._known.popitem(last=False)
+        self._known[known.hash] = known
+        self._kept_bytes += len(known.json)
+        while self._kept_bytes > _MAX_KEPT_BYTES and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            self._kept_bytes -= len(oldest.json)
 
 
 def broken(row: AnyRow, now: datetime, error: Exception) -> Verdict:

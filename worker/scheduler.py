@@ -26,7 +26,7 @@ from worker.scheduled_runs import ScheduledRuns, broken
 
 _log = structlog.get_logger(__name__)
 
-BATCH = 200
+BATCH = 100
 """Schedules of one look; where there are more, the next look comes at once."""
 
 

@@ -152,6 +152,10 @@ async def _read(request: Request) -> ScheduleRequest:
 async def _new(resources: Resources, wanted: ScheduleRequest, schedule_id: str) -> NewSchedule:
     """What is to be stored, once it is sure that the flow can be started as it is now."""
     input_json = orjson.dumps(wanted.wanted.input)
+    limit = resources.settings.max_result_bytes
+    if len(input_json) > limit:
+        message = f"has {len(input_json)} bytes; at most FLOW_MAX_RESULT_BYTES, {limit}, are kept"
+        raise InvalidRequest([Finding("/input", "too_large", message)])
     await _prepare(resources, wanted.wanted.flow_id, wanted.wanted.version, input_json)
     return NewSchedule(
         id=schedule_id,

@@ -64,6 +64,13 @@ def due_schedules(connection: Connection, now: datetime, limit: int) -> list[Due
     return [DueSchedule(row, row.id in going_on) for row in rows]
 
 
+def input_of_schedule(connection: Connection, schedule_id: str) -> bytes:
+    """What the runs of a schedule are started with, as JSON; null where it is gone by now, when
+    nothing will be started of it."""
+    found = connection.execute(_INPUT, {"id": schedule_id}).scalar_one_or_none()
+    return b"null" if found is None else found
+
+
 def running_schedules(connection: Connection, schedule_ids: Sequence[str]) -> set[str]:
     """Which of these have a run that goes on."""
     if not schedule_ids:
@@ -72,8 +79,11 @@ def running_schedules(connection: Connection, schedule_ids: Sequence[str]) -> se
     return {str(found) for found in connection.execute(statement.distinct()).scalars()}
 
 
+_INPUT = select(schedules.c.input).where(schedules.c.id == bindparam("id"))
+
+# Without the input: it may be large, and most looks start nothing.
 _DUE = (
-    select(schedules)
+    select(*(column for column in schedules.c if column.name != "input"))
     .where(schedules.c.look_at <= bindparam("now"), schedules.c.look_at.is_not(None))
     .order_by(schedules.c.look_at)
     .limit(bindparam("most"))

@@ -17,7 +17,12 @@ from shared.settings import Settings
 from tests.api_client import FLOW, open_client, settings_for
 
 LIMIT_BYTES = 100_000
-POSTS = ("/run-flow", "/flows/validate", "/flows/01980f2e-8a00-7000-8000-3f1b5d7a9c24/cancel")
+POSTS = (
+    "/schedules",
+    "/run-flow",
+    "/flows/validate",
+    "/flows/01980f2e-8a00-7000-8000-3f1b5d7a9c24/cancel",
+)
 
 NOT_JSON = [
     b"{",

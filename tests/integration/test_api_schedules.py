@@ -201,6 +201,8 @@ def test_what_cannot_be_a_schedule_is_refused_with_its_place(client: TestClient)
         ):
             assert _findings(answer) == findings, body
     assert client.get("/schedules").json()["schedules"] == []
+    answer = client.post("/schedules", json=_wrong(input={"text": "x" * 1_000_000}))
+    assert _findings(answer) == [("/input", "too_large")]
     answer = client.put("/schedules/daily", json=NIGHTLY)
     assert _findings(answer) == [("/id", "other_id")]
 

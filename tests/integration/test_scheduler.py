@@ -128,10 +128,10 @@ async def test_what_is_broken_stops_neither_the_others_nor_the_worker(rig: Rig) 
 
 
 async def test_more_than_one_look_takes_are_all_started(rig: Rig) -> None:
-    for number in range(250):
+    for number in range(120):
         await _schedule(rig, f"s{number:03}", "quick")
     await wait_until(
-        lambda: sum(len(_runs(rig, f"s{number:03}")) for number in (0, 100, 249)) == 3,
+        lambda: sum(len(_runs(rig, f"s{number:03}")) for number in (0, 60, 119)) == 3,
         description="all of them have started",
         timeout=15,
     )
