@@ -6,6 +6,7 @@ all the same: its tick does not come again, and the schedule says why.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -146,6 +147,12 @@ def broken(row: AnyRow, now: datetime, error: Exception) -> Verdict:
         look_at=now + BROKEN_LOOK,
         error=f"it cannot be judged: {type(error).__name__}: {error}"[:_MAX_ERROR],
     )
+
+
+def without_run(verdict: Verdict, error: Exception) -> Verdict:
+    """The verdict about a start that could not be written: its tick does not come again."""
+    told = f"it cannot be written: {type(error).__name__}: {error}"[:_MAX_ERROR]
+    return replace(verdict, run=None, error=told, look_at=verdict.at + BROKEN_LOOK)
 
 
 def _look_at(decision: StartDecision, following: datetime | None, now: datetime) -> datetime | None:

@@ -22,7 +22,7 @@ from shared.queue import Ringer
 from shared.store.runs import CreatedRun
 from shared.store.scheduled_starts import Verdict, carry_out
 from shared.writer import Writer
-from worker.scheduled_runs import ScheduledRuns, broken
+from worker.scheduled_runs import ScheduledRuns, broken, without_run
 
 _log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Scheduler:
         """Deal with the schedules that are due; how many there were, at most :data:`BATCH`."""
         try:
             verdicts = await asyncio.to_thread(self._judge_due)
-        except FlowManagerError as error:
+        except (FlowManagerError, SQLAlchemyError) as error:
             _log.warning("schedules_unread", error=str(error))
             return 0
         created = await asyncio.gather(*(self._carry_out(verdict) for verdict in verdicts))
@@ -91,6 +91,18 @@ class Scheduler:
             return broken(due.row, now, error)
 
     async def _carry_out(self, verdict: Verdict) -> CreatedRun | None:
+        try:
+            return await self._write(verdict)
+        except Exception as error:  # noqa: BLE001  # one schedule must not stop the others
+            _log.error("schedule_broken", schedule_id=verdict.schedule_id, exc_info=error)
+            failed = without_run(verdict, error)
+        try:
+            return await self._write(failed)
+        except Exception as error:  # noqa: BLE001  # the same; it is looked at again
+            _log.error("schedule_broken", schedule_id=verdict.schedule_id, exc_info=error)
+            return None
+
+    async def _write(self, verdict: Verdict) -> CreatedRun | None:
         try:
             created = await self._writer.call(carry_out, verdict)
         except FlowManagerError as error:

@@ -1,23 +1,26 @@
 """The scheduler of a running worker: it starts what is due, and what is broken stops nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from shared.cron import Interval
 from shared.models import FlowRun
 from shared.models_schedules import ScheduleRow
 from shared.status import RunStatus
 from shared.store.definitions import NewVersion, put_versions
+from shared.store.runs import CreatedRun
+from shared.store.scheduled_starts import Verdict, carry_out
 from shared.store.schedules import NewSchedule, create_schedules
 from shared.store.stopping import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration.engine_rig import Rig, open_rig
 from tests.waiting import wait_until
+from worker import scheduler
 
 
 def _flow(flow_id: str, **task: JsonValue) -> JsonValue:
@@ -125,6 +128,23 @@ async def test_what_is_broken_stops_neither_the_others_nor_the_worker(rig: Rig) 
     assert "Mars/Olympus" in _row(rig, "a-broken").error
     assert _row(rig, "a-broken").look_at > datetime.now(UTC)
     assert "nothing" in _row(rig, "b-gone").error
+
+
+async def test_a_start_that_cannot_be_written_stops_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection, items: Sequence[Verdict]) -> list[CreatedRun | None]:
+        if any(item.run is not None and item.schedule_id == "a-broken" for item in items):
+            raise ZeroDivisionError("on purpose")
+        return carry_out(connection, items)
+
+    monkeypatch.setattr(scheduler, "carry_out", fail)
+    await _schedule(rig, "a-broken", "quick")
+    await _schedule(rig, "b-good", "quick")
+    await wait_until(lambda: _runs(rig, "b-good"), description="the good one is started")
+    await wait_until(lambda: _row(rig, "a-broken").error, description="the other one says why")
+    assert "on purpose" in _row(rig, "a-broken").error
+    assert _runs(rig, "a-broken") == []
 
 
 async def test_more_than_one_look_takes_are_all_started(rig: Rig) -> None:
