@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
@@ -194,6 +194,25 @@ class TaskContext:
     clock: Callable[[], datetime] = field(default=partial(datetime.now, UTC), repr=False)
     """Tells the time; in a simulation it is the simulation's."""
     _stopped: bool = False
+    _unread: dict[str, Callable[[], Json]] = field(default_factory=dict, init=False, repr=False)
+
+    def read_when_asked(self, name: str, read: Callable[[], Json]) -> None:
+        """Let ``input`` or ``previous`` be what ``read`` gives, when it is first looked at.
+
+        All items of a list have the same, which is mostly as long as the list, and few tasks
+        look at it: parsing it for each would take time with the square of the length.
+        """
+        self._unread[name] = read
+        delattr(self, name)
+
+    if not TYPE_CHECKING:  # or else every attribute would seem to be there
+
+        def __getattr__(self, name: str) -> Json:
+            # Only what is not there comes here.
+            if name == "_unread" or name not in self._unread:
+                raise AttributeError(f"a task's context has no {name!r}")
+            setattr(self, name, self._unread[name]())
+            return getattr(self, name)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -3,7 +3,7 @@
 They are evaluated by ``shared.evaluation``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -20,15 +20,24 @@ from worker.memory import Memory
 
 
 def scope_of(
-    run: ClaimedRun, visit: Visit, memory: Memory, secrets: Mapping[str, str] | None = None
+    run: ClaimedRun,
+    visit: Visit,
+    memory: Memory,
+    secrets: Mapping[str, str] | None = None,
+    *,
+    names: Container[str] = ("input", "previous"),
 ) -> Scope:
-    """What the names of a visit's expressions stand for."""
+    """What the names of a visit's expressions stand for.
+
+    Of ``input`` and ``previous`` only what is among ``names`` is there: an item of a list need
+    not parse what may be as long as the list.
+    """
     item, index = item_of(visit, memory)
     return Scope(
-        input=None if run.input is None else orjson.loads(run.input),
+        input=_load(run.input) if "input" in names else None,
         tasks=memory.results(),
         iteration=visit.iteration,
-        previous=memory.previous_json(),
+        previous=memory.previous_json() if "previous" in names else None,
         item=item,
         index=index,
         run={

@@ -39,6 +39,8 @@ class Execution:
     params: Json = None
     """The task's params with their expressions resolved."""
     input: Json = None
+    unread: Mapping[str, Callable[[], Json]] = field(default_factory=dict)
+    """What stands for ``input`` and ``previous`` until somebody looks at it."""
     tasks: Mapping[str, EarlierResult] = field(default_factory=dict)
     previous: Json = None
     item: Json = None
@@ -180,7 +182,7 @@ class Executor:
 
 
 def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskContext:
-    return TaskContext(
+    context = TaskContext(
         task_name=execution.name,
         params=read_params(task_class, execution.params),
         input=execution.input,
@@ -197,3 +199,6 @@ def _make_context(task_class: type[BaseTask], execution: Execution) -> TaskConte
         signal=execution.signal,
         flow_run=execution.flow_run,
     )
+    for name, read in execution.unread.items():
+        context.read_when_asked(name, read)
+    return context

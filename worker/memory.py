@@ -7,9 +7,10 @@ it, and shared by all branches of the same fork.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 
@@ -64,13 +65,21 @@ class Memory:
 
     def previous_json(self) -> Json:
         """The ``previous`` of the task's context."""
+        return self.previous_reader()()
+
+    def previous_reader(self) -> Callable[[], Json]:
+        """What gives :meth:`previous_json` as it is now, also when the branch has moved on."""
         if self.joined is not None:
-            return {task: _load(data) for task, data in self.joined.items()}
-        return _load(self.previous)
+            return partial(_load_each, dict(self.joined))
+        return partial(_load, self.previous)
 
     def results(self) -> Mapping[str, EarlierResult]:
         """The ``tasks`` of the task's context."""
         return _Results(self.flattened())
+
+
+def _load_each(joined: Mapping[str, bytes | None]) -> Json:
+    return {task: _load(data) for task, data in joined.items()}
 
 
 class _Results(Mapping[str, EarlierResult]):

@@ -6,7 +6,7 @@ comes out of it is recorded by the runner, under the claim.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -150,24 +150,26 @@ class Visits:
         task = flow.tasks[visit.task]
         data = flow.data.of(visit.task)
         tasks: Mapping[str, EarlierResult] = {}
-        previous: Json = None
+        unread: dict[str, Callable[[], Json]] = {}
+        if run.input is not None:
+            unread["input"] = partial(orjson.loads, run.input)
         if self._registry.get(visit.task_type).needs_results:
             await self._memories.complete(memory, visit, flow)
-            tasks, previous = memory.results(), memory.previous_json()
+            tasks, unread["previous"] = memory.results(), memory.previous_reader()
         elif data.params is not None:
             await self._memories.complete(memory, visit, flow, data.before)
         params: Json = task.params
         if data.params is not None:
             secrets = {name: self._secret(name) for name in data.secrets}
-            params = render_params(flow, visit.task, scope_of(run, visit, memory, secrets))
+            scope = scope_of(run, visit, memory, secrets, names=data.params.names)
+            params = render_params(flow, visit.task, scope)
         item, index = item_of(visit, memory)
         return Execution(
             task_type=visit.task_type,
             name=visit.task,
             params=params,
-            input=_load(run.input),
+            unread=unread,
             tasks=tasks,
-            previous=previous,
             run_id=visit.flow_run_id,
             task_run_id=visit.task_run_id,
             flow_id=run.flow_id,
@@ -240,7 +242,3 @@ def _idempotency_key(visit: Visit) -> str:
     """The same for every attempt of one visit, and of one item of it."""
     key = f"{visit.flow_run_id}:{visit.task}:{visit.iteration}"
     return key if visit.parent_id is None else f"{key}:{visit.item_index}"
-
-
-def _load(data: bytes | None) -> Json:
-    return None if data is None else orjson.loads(data)

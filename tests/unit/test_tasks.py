@@ -236,3 +236,21 @@ def test_public_names_are_loaded_from_the_face() -> None:
     assert "TaskContext" in dir(flow_manager)
     with pytest.raises(AttributeError, match="nothing"):
         flow_manager.nothing  # noqa: B018  # the access is what is tested
+
+
+def test_what_the_context_has_not_read_yet_is_read_once_and_when_it_is_asked_for() -> None:
+    asked: list[str] = []
+
+    def read() -> list[int]:
+        asked.append("input")
+        return [1]
+
+    context = TaskContext(task_name="t")
+    context.read_when_asked("input", read)
+    assert asked == []
+    assert context.input is context.input
+    assert context.input == [1]
+    assert asked == ["input"]
+    assert context.previous is None
+    with pytest.raises(AttributeError, match="no 'inptu'"):
+        getattr(context, "inptu")  # noqa: B009  # mypy knows that it is not there
