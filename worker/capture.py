@@ -112,8 +112,7 @@ class CaptureHandler(logging.Handler):
     """Hands each record to the attempt in whose context it was made."""
 
     def __init__(self, settings: Settings) -> None:
-        level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
-        super().__init__(level)
+        super().__init__(settings.log_level)
         self.max_lines = settings.max_log_lines
         self.max_characters = settings.max_log_line_characters
         self.waiting: set[Capture] = set()

@@ -68,7 +68,10 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 async def run_branches(ctx: dict[Any, Any], branch_ids: Sequence[str]) -> None:
     """What a ring calls in a plain arq worker, which knows nothing of bells."""
-    await ctx["hand_over"](list(branch_ids))
+    if isinstance(branch_ids, list) and all(map(_is_id, branch_ids)):
+        await ctx["hand_over"](branch_ids)
+    else:
+        _log.warning("ring_refused", reason="not a ring")
 
 
 def ring_function() -> Function:

@@ -1,16 +1,21 @@
-"""A doorbell in the process of a test, and a runner that notes what it is given."""
+"""A doorbell in the process of a test, and a runner that notes what it is given.
+
+Branches are named by words, and have ids all the same: no worker answers a ring without them.
+"""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 from arq.worker import Function, Worker
 
-from shared.queue import Ringer, redis_settings
+from shared.queue import Id, Ringer, redis_settings
 from tests.servers import Valkey
 from worker.doorbell import DoorbellWorker
 from worker.rings import ring_function
@@ -18,6 +23,35 @@ from worker.rings import ring_function
 QUEUE = "test-queue"
 
 closes_the_way_arq_does = pytest.mark.filterwarnings("ignore:Call to deprecated close")
+
+
+_NO_QUEUES: Mapping[Any, str] = MappingProxyType({})
+_WORDS: dict[str, str] = {}
+
+
+def id_of(word: str) -> str:
+    """The id of the branch that a test calls by this word."""
+    branch_id = str(uuid5(NAMESPACE_OID, word))
+    _WORDS[branch_id] = word
+    return branch_id
+
+
+def words_of(branch_ids: Iterable[str]) -> list[str]:
+    """What a test calls these branches."""
+    return [_WORDS[branch_id] for branch_id in branch_ids]
+
+
+class WordRinger(Ringer):
+    """Rings for branches that are named by words."""
+
+    def ring(
+        self,
+        branch_ids: Sequence[Id],
+        chunks: int = 1,
+        queues: Mapping[Id, str] = _NO_QUEUES,
+    ) -> None:
+        named = {id_of(word): queue for word, queue in queues.items()}
+        super().ring([id_of(word) for word in branch_ids], chunks, named)
 
 
 @dataclass
@@ -32,7 +66,7 @@ class Runner:
         if self.room is not None:
             self.room -= len(branch_ids)
         self.calls.append(len(branch_ids))
-        self.handed += branch_ids
+        self.handed += words_of(branch_ids)
 
     def context(self, **more: object) -> dict[str, object]:
         context: dict[str, object] = {"hand_over": self.hand_over, **more}
@@ -70,7 +104,7 @@ def doorbell(url: str, runner: Runner, *functions: Function, **options: Any) -> 
 
 @asynccontextmanager
 async def ringing(url: str) -> AsyncIterator[Ringer]:
-    ringer = Ringer(url, QUEUE, 0.3)
+    ringer = WordRinger(url, QUEUE, 0.3)
     await ringer.start()
     try:
         yield ringer

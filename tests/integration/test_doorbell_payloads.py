@@ -11,7 +11,15 @@ import structlog
 from arq.constants import job_key_prefix
 from arq.worker import func
 
-from tests.integration.doorbell_rig import QUEUE, Runner, doorbell, queue_length, ringing, running
+from tests.integration.doorbell_rig import (
+    QUEUE,
+    Runner,
+    doorbell,
+    id_of,
+    queue_length,
+    ringing,
+    running,
+)
 from tests.servers import Valkey
 from tests.waiting import wait_until
 
@@ -53,9 +61,10 @@ async def test_a_planted_pickle_is_refused_removed_and_never_loaded(
 @pytest.mark.parametrize(
     "value",
     [
-        {"t": None, "f": "other", "a": [["a"]], "k": {}, "et": 1},
+        {"t": None, "f": "other", "a": [[id_of("a")]], "k": {}, "et": 1},
         {"t": None, "f": "run_branches", "a": [], "k": {}, "et": 1},
         {"t": None, "f": "run_branches", "a": [[1]], "k": {}, "et": 1},
+        {"t": None, "f": "run_branches", "a": [["no id"]], "k": {}, "et": 1},
         {"f": "run_branches"},
         [],
     ],

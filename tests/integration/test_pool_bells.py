@@ -8,14 +8,14 @@ import pytest
 
 from shared.bells import Pool, others_bell_key, pool_of
 from shared.pools import DEFAULT_QUEUE
-from shared.queue import RING_LIFE_MILLISECONDS, Ringer, redis_settings
+from shared.queue import RING_LIFE_MILLISECONDS, redis_settings
+from tests.integration.doorbell_rig import QUEUE, ringing, words_of
 from tests.servers import Valkey
 from tests.waiting import wait_until
 from worker.bells import Bells
 from worker.doorbell import DoorbellWorker
 from worker.rings import ring_function
 
-QUEUE = "test-queue"
 GPU = pool_of(QUEUE, "gpu")
 
 
@@ -37,7 +37,7 @@ class Listener:
 
     async def _hand_over(self, branch_ids: list[str]) -> None:
         self.room -= len(branch_ids)
-        self.handed += branch_ids
+        self.handed += words_of(branch_ids)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Listener"]:
@@ -51,16 +51,6 @@ class Listener:
         await self.worker.close()
 
 
-@asynccontextmanager
-async def ringing(valkey: Valkey) -> AsyncIterator[Ringer]:
-    ringer = Ringer(valkey.url, QUEUE, 0.3)
-    await ringer.start()
-    try:
-        yield ringer
-    finally:
-        await ringer.close()
-
-
 def _waits(valkey: Valkey, workers: int) -> bool:
     with valkey.client() as client:
         return bool(client.info("clients")["blocked_clients"] == workers)
@@ -68,7 +58,7 @@ def _waits(valkey: Valkey, workers: int) -> bool:
 
 async def test_a_ring_is_heard_by_the_workers_of_its_pool_alone(valkey: Valkey) -> None:
     plain, gpu = Listener(valkey.url, DEFAULT_QUEUE), Listener(valkey.url, "gpu")
-    async with plain.listening(), gpu.listening(), ringing(valkey) as ringer:
+    async with plain.listening(), gpu.listening(), ringing(valkey.url) as ringer:
         await wait_until(lambda: _waits(valkey, 2), description="both listen")
         ringer.ring(["a", "b", "c"], queues={"b": "gpu"})
         await wait_until(lambda: len(plain.handed + gpu.handed) == 3, description="all are heard")
@@ -77,7 +67,7 @@ async def test_a_ring_is_heard_by_the_workers_of_its_pool_alone(valkey: Valkey) 
 
 async def test_a_ring_for_a_pool_without_workers_waits_for_one(valkey: Valkey) -> None:
     plain, gpu = Listener(valkey.url, DEFAULT_QUEUE), Listener(valkey.url, "gpu")
-    async with plain.listening(), ringing(valkey) as ringer:
+    async with plain.listening(), ringing(valkey.url) as ringer:
         ringer.ring(["b"], queues={"b": "gpu"})
         ringer.ring(["a"])
         await wait_until(lambda: plain.handed == ["a"], description="the other one is heard")
@@ -88,7 +78,7 @@ async def test_a_ring_for_a_pool_without_workers_waits_for_one(valkey: Valkey) -
 
 async def test_a_worker_of_several_queues_hears_each_of_them(valkey: Valkey) -> None:
     both = Listener(valkey.url, "gpu", DEFAULT_QUEUE)
-    async with both.listening(), ringing(valkey) as ringer:
+    async with both.listening(), ringing(valkey.url) as ringer:
         for number, queue in enumerate(["gpu", DEFAULT_QUEUE, "gpu", "other"]):
             await wait_until(lambda: _waits(valkey, 1), description="it listens")
             ringer.ring([str(number)], queues={str(number): queue})
@@ -104,7 +94,7 @@ async def test_a_worker_of_every_queue_hears_of_pools_that_it_never_heard_of(
     valkey: Valkey,
 ) -> None:
     every = Listener(valkey.url, "*")
-    async with ringing(valkey) as ringer:
+    async with ringing(valkey.url) as ringer:
         ringer.ring(["early"], queues={"early": "tape"})
         async with every.listening():
             await wait_until(lambda: every.handed == ["early"], description="the early one")
@@ -119,7 +109,7 @@ async def test_a_worker_of_every_queue_hears_of_pools_that_it_never_heard_of(
 
 async def test_a_full_worker_looks_at_all_its_pools_when_it_has_room(valkey: Valkey) -> None:
     both = Listener(valkey.url, DEFAULT_QUEUE, "gpu", room=1)
-    async with both.listening(), ringing(valkey) as ringer:
+    async with both.listening(), ringing(valkey.url) as ringer:
         ringer.ring(["a"])
         await wait_until(lambda: both.handed == ["a"], description="it is full")
         ringer.ring(["b"], queues={"b": "gpu"})
@@ -130,7 +120,7 @@ async def test_a_full_worker_looks_at_all_its_pools_when_it_has_room(valkey: Val
 
 async def test_what_a_worker_has_no_room_for_goes_back_to_its_pool(valkey: Valkey) -> None:
     small, large = Listener(valkey.url, "gpu", room=1), Listener(valkey.url, "gpu")
-    async with ringing(valkey) as ringer, small.listening():
+    async with ringing(valkey.url) as ringer, small.listening():
         ringer.ring(["a", "b", "c"], queues=dict.fromkeys("abc", "gpu"))
         await wait_until(lambda: small.handed == ["a"], description="the small one is full")
         async with large.listening():
@@ -161,7 +151,7 @@ def test_no_more_pools_are_remembered_than_can_be_looked_at() -> None:
 
 
 async def test_rings_that_nobody_hears_leave_nothing_for_ever(valkey: Valkey) -> None:
-    async with ringing(valkey) as ringer:
+    async with ringing(valkey.url) as ringer:
         ringer.ring(["b"], queues={"b": "nobody"})
     pool = pool_of(QUEUE, "nobody")
     with valkey.client() as client:

@@ -244,7 +244,3 @@ def test_what_no_database_takes_is_replaced() -> None:
     assert clean_text("plain") == "plain"
     assert clean_text("a\x00b\ud800c") == "a\ufffdb?c"
     assert clean_text("Größe") == "Größe"
-
-
-def test_unknown_level_falls_back_to_info() -> None:
-    assert CaptureHandler(Settings(log_level="loud")).level == logging.INFO
