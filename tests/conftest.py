@@ -3,7 +3,12 @@
 from tests import loopback
 from tests.servers import (
     _postgresql_server,
+    _postgresql_template,
+    _sqlite_template,
     _valkey_server,
+    bare_database_url,
+    bare_postgresql_url,
+    bare_sqlite_url,
     database_url,
     postgresql_url,
     redis_url,
@@ -13,7 +18,12 @@ from tests.servers import (
 
 __all__ = [
     "_postgresql_server",
+    "_postgresql_template",
+    "_sqlite_template",
     "_valkey_server",
+    "bare_database_url",
+    "bare_postgresql_url",
+    "bare_sqlite_url",
     "database_url",
     "postgresql_url",
     "redis_url",

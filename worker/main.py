@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from arq.connections import RedisSettings
 from arq.worker import Function
 
+from shared.collector import keep_from_collector
 from shared.logs import set_up_logging
 from shared.queue import dump_job, load_job, redis_settings
 from shared.settings import load_settings
@@ -30,6 +31,7 @@ async def start(ctx: dict[Any, Any]) -> None:
     ctx["room"] = lambda: engine.claimer.room
     ctx["peers"] = lambda: engine.runner.peers
     await engine.start()
+    keep_from_collector()
 
 
 async def stop(ctx: dict[Any, Any]) -> None:

@@ -11,7 +11,6 @@ import orjson
 import pytest
 from sqlalchemy import select
 
-from shared.database import upgrade
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId
 from shared.models import Branch, FlowRun, Join, TaskRun
@@ -179,7 +178,6 @@ async def open_rig(
         grace_seconds=0.2,
         **others,
     )
-    await asyncio.to_thread(upgrade, chosen)
     engine = Engine(chosen)
     await engine.start()
     try:

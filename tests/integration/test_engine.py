@@ -1,6 +1,5 @@
 """The worker's engine on both databases: what a run comes to, step by step."""
 
-import asyncio
 import random
 from collections import Counter
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import NoSuchExample
 from sqlalchemy import select
 
-from shared.database import upgrade
 from shared.flow import Flow, prepare_flow
 from shared.ids import FlowRunId
 from shared.models import Branch
@@ -167,7 +165,6 @@ async def test_a_graceful_stop_gives_back_what_runs(database_url: str, redis_url
         task_modules=(MODULE,),
         grace_seconds=0.1,
     )
-    await asyncio.to_thread(upgrade, chosen)
     rig = Rig(Engine(chosen))
     await rig.engine.start()
     run_id = await rig.submit(_flow({"slow": {"type": "hangs"}}))

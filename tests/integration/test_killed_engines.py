@@ -17,7 +17,6 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from shared.database import upgrade
 from shared.ids import BranchId, FlowRunId
 from shared.models import NO_INDEX, FlowRun, TaskRun
 from shared.settings import Settings
@@ -149,7 +148,6 @@ async def _opened(database_url: str, redis_url: str) -> AsyncIterator[Doomed]:
         # However often a visit loses its worker here, it is not the one that kills it.
         max_losses=1_000,
     )
-    await asyncio.to_thread(upgrade, settings)
     doomed = Doomed(settings, random.Random(SEED))
     for _ in range(2):
         await doomed.begin()

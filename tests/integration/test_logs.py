@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from shared.database import Database, create_database, upgrade
+from shared.database import Database, create_database
 from shared.errors import DatabaseUnavailable
 from shared.ids import FlowRunId, new_id
 from shared.models import LogLine
@@ -47,7 +47,6 @@ async def running_engine(database_url: str, redis_url: str, **changes: Any) -> A
     chosen = load_settings(
         database_url=database_url, redis_url=redis_url, task_modules=MODULE, **given
     )
-    await asyncio.to_thread(upgrade, chosen)
     rig = Rig(Engine(chosen))
     await rig.engine.start()
     try:
@@ -59,9 +58,7 @@ async def running_engine(database_url: str, redis_url: str, **changes: Any) -> A
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
-    settings = load_settings(database_url=database_url)
-    upgrade(settings)
-    return settings
+    return load_settings(database_url=database_url)
 
 
 @pytest.fixture

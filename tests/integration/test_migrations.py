@@ -70,23 +70,23 @@ def _indexes(connection: Connection) -> set[tuple[str, str, tuple[str | None, ..
     }
 
 
-def test_the_migrations_make_the_tables_and_columns_of_the_models(database_url: str) -> None:
-    with _database(database_url) as database, database.read() as connection:
+def test_the_migrations_make_the_tables_and_columns_of_the_models(bare_database_url: str) -> None:
+    with _database(bare_database_url) as database, database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
 def test_the_migrations_make_the_constraints_and_indexes_of_the_models(
-    database_url: str, tmp_path: Path
+    bare_database_url: str, tmp_path: Path
 ) -> None:
     """Alembic's own comparison sees neither a CHECK nor what a partial index is about."""
-    with _database(database_url) as database, database.read() as connection:
+    with _database(bare_database_url) as database, database.read() as connection:
         migrated = (_constraints(connection), _indexes(connection))
     if database.is_sqlite:
         fresh_url = f"sqlite:///{tmp_path / 'models.db'}"
     else:
-        _empty(database_url)
-        fresh_url = database_url
+        _empty(bare_database_url)
+        fresh_url = bare_database_url
     with _database(fresh_url, upgraded=False) as database, database.write() as connection:
         SQLModel.metadata.create_all(connection)
         modelled = (_constraints(connection), _indexes(connection))
@@ -104,9 +104,9 @@ def _empty(url: str) -> None:
 
 
 def test_sqlite_tables_are_those_of_the_models_to_the_column(
-    sqlite_url: str, tmp_path: Path
+    bare_sqlite_url: str, tmp_path: Path
 ) -> None:
-    with _database(sqlite_url) as database, database.read() as connection:
+    with _database(bare_sqlite_url) as database, database.read() as connection:
         migrated = _columns(connection)
     with (
         _database(f"sqlite:///{tmp_path / 'models.db'}", upgraded=False) as database,
@@ -128,10 +128,12 @@ def _columns(connection: Connection) -> dict[str, set[tuple[object, ...]]]:
     }
 
 
-def test_an_upgrade_is_done_once_and_changes_nothing_the_second_time(database_url: str) -> None:
-    settings = load_settings(database_url=database_url)
+def test_an_upgrade_is_done_once_and_changes_nothing_the_second_time(
+    bare_database_url: str,
+) -> None:
+    settings = load_settings(database_url=bare_database_url)
     assert upgrade(settings)
-    with _database(database_url, upgraded=False) as database:
+    with _database(bare_database_url, upgraded=False) as database:
         assert current_revision(database) == HEAD_REVISION
         with database.write() as connection:
             connection.execute(text("UPDATE lease SET expires = 7"))
@@ -143,13 +145,13 @@ def test_an_upgrade_is_done_once_and_changes_nothing_the_second_time(database_ur
             assert connection.execute(text("SELECT expires FROM lease")).scalars().all() == [7]
 
 
-def test_an_empty_database_has_no_revision(database_url: str) -> None:
-    with _database(database_url, upgraded=False) as database:
+def test_an_empty_database_has_no_revision(bare_database_url: str) -> None:
+    with _database(bare_database_url, upgraded=False) as database:
         assert current_revision(database) is None
 
 
-def test_processes_that_upgrade_at_once_all_succeed(database_url: str) -> None:
-    command = [sys.executable, "-c", UPGRADE, database_url]
+def test_processes_that_upgrade_at_once_all_succeed(bare_database_url: str) -> None:
+    command = [sys.executable, "-c", UPGRADE, bare_database_url]
     children = [
         subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -159,28 +161,28 @@ def test_processes_that_upgrade_at_once_all_succeed(database_url: str) -> None:
     answers = [child.communicate(timeout=25) for child in children]
     assert [child.returncode for child in children] == [0] * PROCESSES, answers
     assert any(json.loads(told) for told, _ in answers)
-    with _database(database_url, upgraded=False) as database:
+    with _database(bare_database_url, upgraded=False) as database:
         assert current_revision(database) == HEAD_REVISION
         with database.read() as connection:
             leaders = connection.execute(text("SELECT name FROM lease")).scalars().all()
     assert leaders == ["leader"]
 
 
-def test_threads_that_upgrade_at_once_all_succeed(database_url: str) -> None:
-    settings = load_settings(database_url=database_url)
+def test_threads_that_upgrade_at_once_all_succeed(bare_database_url: str) -> None:
+    settings = load_settings(database_url=bare_database_url)
     done = at_once(*(lambda: upgrade(settings),) * 4)
     assert any(done)
     assert not upgrade(settings)
-    with _database(database_url, upgraded=False) as database, database.read() as connection:
+    with _database(bare_database_url, upgraded=False) as database, database.read() as connection:
         assert connection.execute(text("SELECT name FROM lease")).scalars().all() == ["leader"]
 
 
-def test_a_failed_migration_leaves_nothing_behind(database_url: str) -> None:
+def test_a_failed_migration_leaves_nothing_behind(bare_database_url: str) -> None:
     """Both databases change their schema inside the transaction of the upgrade."""
-    with _database(database_url, upgraded=False) as database:
+    with _database(bare_database_url, upgraded=False) as database:
         with suppress(ZeroDivisionError), database.write() as connection:
             run_migrations(connection)
             raise ZeroDivisionError
         with database.read() as connection:
             assert inspect(connection).get_table_names() == []
-    assert upgrade(load_settings(database_url=database_url))
+    assert upgrade(load_settings(database_url=bare_database_url))

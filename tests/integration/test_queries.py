@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from shared.database import Database, create_database, upgrade
+from shared.database import Database, create_database
 from shared.ids import BranchId, FlowRunId, TaskRunId, WorkerId, new_id
 from shared.models import LogLine, TaskRun
 from shared.models_workers import WorkerRow
@@ -26,7 +26,6 @@ NOW = datetime(2026, 5, 4, 3, 2, 1, 123456, tzinfo=UTC)
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     settings = load_settings(database_url=database_url)
-    upgrade(settings)
     database = create_database(settings)
     yield database
     database.close()
@@ -263,7 +262,6 @@ def test_lists_are_read_from_an_index_without_sorting(
     sqlite_url: str, filters: RunFilters, index: str
 ) -> None:
     settings = load_settings(database_url=sqlite_url)
-    upgrade(settings)
     database = create_database(settings)
     statement = runs.runs_statement("sqlite", filters, FlowRunId(new_id()), 10)
     with database.read() as connection:
