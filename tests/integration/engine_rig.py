@@ -14,6 +14,7 @@ from sqlalchemy import select
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId
 from shared.models import Branch, FlowRun, Join, TaskRun
+from shared.queue import redis_settings
 from shared.replay import Point
 from shared.settings import Settings
 from shared.status import BranchState, RunStatus
@@ -24,7 +25,10 @@ from shared.store.stopping import Cancel, cancel_runs
 from shared.validation import validate_definition
 from tests.integration import engine_tasks
 from tests.waiting import wait_until
+from worker.bells import Bells
+from worker.doorbell import DoorbellWorker
 from worker.engine import Engine
+from worker.rings import ring_function
 
 MODULE = engine_tasks.__name__
 INPUT = {"x": 1}
@@ -179,8 +183,31 @@ async def open_rig(
         **others,
     )
     engine = Engine(chosen)
-    await engine.start()
-    try:
-        yield Rig(engine)
-    finally:
-        await engine.stop()
+    bell = _doorbell(engine)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bell.async_run())
+        try:
+            await engine.start()
+            yield Rig(engine)
+        finally:
+            await bell.stop_listening()
+            await engine.stop()
+    await bell.close()
+
+
+def _doorbell(engine: Engine) -> DoorbellWorker:
+    """What a worker's process hears rings with."""
+    settings = engine.settings
+    bells = Bells(settings.queue_name, settings.worker_queues)
+    return DoorbellWorker(
+        [ring_function()],
+        bells=bells,
+        queue_name=bells.first.key,
+        redis_settings=redis_settings(settings.redis_url.get_secret_value()),
+        ctx={
+            "hand_over": engine.claimer.hand_over,
+            "room": lambda: engine.claimer.room,
+            "peers": lambda: engine.runner.peers,
+        },
+        handle_signals=False,
+    )
