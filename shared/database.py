@@ -67,6 +67,7 @@ class Database:
             self._readers = self._writers = _postgresql_engine(url, settings)
         self._idle: deque[Connection] = deque()
         """Connections kept open for the next who writes, the last used one first."""
+        self._is_closed = False
 
     @property
     def engine(self) -> Engine:
@@ -82,7 +83,12 @@ class Database:
             DatabaseUnavailable: where the database cannot be reached or read.
         """
         with self._translated(), self._readers.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                if self._is_closed and not connection.invalidated:
+                    # Its pool is gone: nobody would ever close what is given back to it.
+                    connection.detach()
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -118,6 +124,8 @@ class Database:
                 self._discard(connection)
                 raise
             self._idle.append(connection)
+        if self._is_closed:
+            self._close_idle()
 
     def _take_idle(self) -> Connection | None:
         """A connection that is kept and still good."""
@@ -172,11 +180,16 @@ class Database:
         return float(clock.scalar_one())
 
     def close(self) -> None:
-        """Close every connection."""
-        for connection in _drained(self._idle):
-            connection.close()
+        """Close every connection; one that a thread still uses is closed when that is done."""
+        self._is_closed = True
+        self._close_idle()
         self._readers.dispose()
         self._writers.dispose()
+
+    def _close_idle(self) -> None:
+        for connection in _drained(self._idle):
+            connection.detach()
+            connection.close()
 
 
 def create_database(settings: Settings) -> Database:

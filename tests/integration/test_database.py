@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from shared import database as database_module
@@ -96,6 +96,18 @@ def test_what_is_written_is_committed_at_the_end_of_the_block(database: Database
         connection.execute(text("INSERT INTO note (id) VALUES (1)"))
         assert _notes(database) == []
     assert _notes(database) == [1]
+
+
+@pytest.mark.parametrize("way", [Database.read, Database.snapshot, Database.write])
+def test_a_connection_in_use_when_all_are_closed_is_closed_after_its_use(
+    database: Database, way: Callable[[Database], AbstractContextManager[Connection]]
+) -> None:
+    with way(database) as connection:
+        database.close()
+        assert connection.execute(text("SELECT count(*) FROM note")).scalar_one() == 0
+        driver: Any = connection.connection.dbapi_connection
+    with pytest.raises(Exception, match="closed"):  # of either driver
+        driver.execute("SELECT 1")
 
 
 def test_an_exception_rolls_all_of_it_back(database: Database) -> None:
