@@ -10,8 +10,8 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Test processes side by side. Each starts servers of its own on free ports.
-JOBS ?= 2
+# Test processes side by side, each with servers of its own: they wait more than they work.
+JOBS ?= 3
 # Further words for the program a target runs, for instance: make test ARGS="-k join"
 ARGS ?=
 

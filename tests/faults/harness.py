@@ -42,7 +42,7 @@ RECOVERY_SECONDS = 5.0
 """From a fault to the work going on, at the default settings."""
 QUICK = {"lease_seconds": 1.0, "heartbeat_seconds": 0.3, "sweep_seconds": 0.3}
 """Settings for tests in which a worker must be lost, and how soon does not matter."""
-START_SECONDS = 15.0
+START_SECONDS = 25.0
 STOP_SECONDS = 10.0
 
 

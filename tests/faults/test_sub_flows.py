@@ -48,10 +48,11 @@ async def test_workers_that_die_while_sub_flows_end_leave_nobody_waiting(
     cluster = await open_cluster(**QUICK)
     await cluster.store(chain(2, 0.3))
     await cluster.start_workers(3)
-    runs = await cluster.submit_many(PARENT, 60)
+    runs = []
     for _ in range(2):
         # Some of them end, some go on, some are about to begin.
         ended = len(cluster.journal.entries("end"))
+        runs += await cluster.submit_many(PARENT, 30)
         await wait_until(
             lambda ended=ended: len(cluster.journal.entries("end")) > ended + 20,  # type: ignore[misc]  # bound for the loop
             description="some have ended",
