@@ -5,7 +5,7 @@ workers keep it by the hash of the definition (:class:`FlowCache`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.dataflow import DataFlow, read_data_flow
@@ -73,7 +73,7 @@ class FlowCache:
     Not thread-safe: each event loop has its own.
     """
 
-    def __init__(self, max_weight: int = 2_000_000) -> None:
+    def __init__(self, max_weight: int) -> None:
         self._max_weight = max_weight
         self._weight = 0
         self._flows: OrderedDict[str, Flow] = OrderedDict()
@@ -94,8 +94,3 @@ class FlowCache:
             _, oldest = self._flows.popitem(last=False)
             self._weight -= oldest.weight
         return flow
-
-    def get_or_load(self, definition_hash: str, load: Callable[[str], FlowDefinition]) -> Flow:
-        """The flow of that hash, read with ``load`` where it is not kept."""
-        flow = self.get(definition_hash)
-        return flow or self.add(prepare_flow(load(definition_hash), definition_hash))

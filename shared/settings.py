@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """Branches that one worker runs at a time."""
     worker_threads: int = Field(default=32, ge=1, le=1_000)
     """Threads for tasks that are not async; such a task also takes a slot of the above."""
+    definition_cache_tasks: int = Field(default=30_000, ge=1)
+    """Tasks of the definitions that a worker keeps ready to run; 10,000 take 20 MB."""
     worker_queues: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_QUEUE,)
     """The queues whose branches a worker takes, separated by commas; ``*`` takes every one."""
     lease_seconds: float = Field(default=4.0, ge=0.5)

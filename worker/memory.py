@@ -6,7 +6,6 @@ it, and shared by all branches of the same fork.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from functools import partial
 import orjson
 
 from shared.database import Database
-from shared.errors import DatabaseUnavailable
 from shared.flow import Flow
 from shared.ids import FlowRunId
 from shared.queries.endings import UndoneVisit, undone_visit
@@ -31,9 +29,13 @@ from shared.queries.results import (
 )
 from shared.store.branches import Visit
 from shared.tasks import EarlierResult, Json, Signal
+from worker.snapshots import Snapshots
 
 _KEPT_SNAPSHOTS = 256
-_Key = tuple[str, str | None, frozenset[str] | None]
+_LINK_BYTES = 200
+"""What a result takes beside its data."""
+_KEPT_BYTES = 32_000_000
+"""Of all snapshots together: results may be as large as ``FLOW_MAX_RESULT_BYTES`` allows."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,13 @@ class Memory:
     """The tasks whose results were read although others were not; None before any reading."""
     undone: UndoneVisit | None = None
     """In a run's ending: what the visit there is about."""
+
+    @property
+    def weight(self) -> int:
+        """What was read takes so many bytes, roughly."""
+        read = [stored.data for stored in self.before.values()]
+        read += [self.previous, *(self.joined or {}).values()]
+        return sum(_LINK_BYTES + len(data or b"") for data in read)
 
     def add(self, task: str, result: StoredResult) -> None:
         """Remember what the branch's last visit came to."""
@@ -103,7 +112,7 @@ class Memories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._snapshots: OrderedDict[_Key, asyncio.Future[Memory]] = OrderedDict()
+        self._snapshots: Snapshots[Memory] = Snapshots(_KEPT_SNAPSHOTS, _KEPT_BYTES)
 
     async def complete(
         self, memory: Memory, visit: Visit, flow: Flow, only: frozenset[str] | None = None
@@ -116,6 +125,7 @@ class Memories:
             if only <= memory.read:
                 return
             only |= memory.read
+        key: tuple[str, str | None, frozenset[str] | None]
         key = (visit.previous_id or visit.flow_run_id, visit.joined_by, only)
         if visit.is_ending:
             # It knows more than anybody else behind that task, and more each time.
@@ -123,15 +133,9 @@ class Memories:
         reading = self._snapshots.get(key)
         if reading is None:
             reading = asyncio.ensure_future(asyncio.to_thread(self._read, visit, flow, only))
-            self._snapshots[key] = reading
-            if len(self._snapshots) > _KEPT_SNAPSHOTS:
-                self._snapshots.popitem(last=False)
-        try:
-            # Shared by all branches of the fork: one that is cancelled must not cancel it.
-            snapshot = await asyncio.shield(reading)
-        except DatabaseUnavailable:
-            self._snapshots.pop(key, None)
-            raise
+            self._snapshots.add(key, reading)
+        # Shared by all branches of the fork: one that is cancelled must not cancel it.
+        snapshot = await asyncio.shield(reading)
         memory.before = snapshot.before
         memory.previous, memory.joined = snapshot.previous, snapshot.joined
         memory.is_complete = only is None

@@ -108,7 +108,7 @@ class Runner:
             registry,
             settings,
         )
-        self._flows = FlowCache()
+        self._flows = FlowCache(settings.definition_cache_tasks)
         self._loading: dict[str, asyncio.Future[Flow]] = {}
         self._branches: dict[BranchId, RunningBranch] = {}
         self._is_stopping = False
