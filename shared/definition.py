@@ -33,6 +33,8 @@ MAX_NAME_LENGTH = 200
 MAX_TEXT_LENGTH = 10_000
 """Characters of a description."""
 MAX_TAGS = 50
+MAX_AT_ONCE = 1_000_000
+"""Places of a limit: more than this is no limit any more."""
 DEFAULT_MAX_TASK_RUNS = 10_000
 """Task runs that one run may hold: what stops a loop that never ends."""
 
@@ -77,7 +79,7 @@ class TaskLimit(_Strict):
     key: Text | None = None
     """Text with ``${expression}``: what is limited together. The task's type where it is not
     given."""
-    concurrency: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=MAX_AT_ONCE)] | None = None
     """How many at once."""
     rate: RateText | None = None
     """How many may begin in a time, such as ``"100/m"``."""
@@ -89,7 +91,7 @@ class FlowConcurrency(_Strict):
     key: Text | None = None
     """Text with ``${expression}`` of the input: runs with the same key count together. All
     runs of the flow do where it is not given."""
-    limit: Annotated[int, Field(ge=1)] = 1
+    limit: Annotated[int, Field(ge=1, le=MAX_AT_ONCE)] = 1
     """How many runs at once."""
     on_limit: Literal["wait", "refuse", "cancel_running"] = "wait"
     """What becomes of a run that would be one too many: it waits its turn, it is refused, or

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import orjson
 from pydantic import JsonValue
 
+from shared.dataflow import MARK
 from shared.definition import END, FlowDefinition
 from shared.ending_rules import EndingTasks, check_endings, read_ending_tasks
 from shared.errors import Finding
@@ -109,6 +110,7 @@ def _check_parts(
     names = read_names(shape.tasks)
     _check_names(shape, names, prefix, findings)
     _check_conditions(shape, names, prefix, findings)
+    _check_cancels(shape, names, prefix, findings)
     check_endings(shape, names, endings, prefix, findings)
     if task_types is not None:
         _check_types(shape, prefix, task_types, findings)
@@ -185,6 +187,22 @@ def _check_conditions(shape: Shape, names: Names, prefix: str, findings: Finding
                 # At least errors are sent where it says.
                 earlier = index
             _warn_of_condition(source, outcome, pointer, earlier, index, findings)
+
+
+def _check_cancels(shape: Shape, names: Names, prefix: str, findings: Findings) -> None:
+    """Whether the tasks exist whose branches a task of the type ``cancel`` ends."""
+    for index, task in enumerate(shape.tasks or ()):
+        params = task.get("params") if isinstance(task, dict) else None
+        if not isinstance(params, dict):
+            continue
+        wanted = params.get("tasks")
+        task_type = text_of(task, "type") or text_of(task, "name")
+        if task_type != "cancel" or not isinstance(wanted, list):
+            continue
+        for place, name in enumerate(wanted):
+            if isinstance(name, str) and MARK not in name and not names.may_exist(name):
+                pointer = f"{prefix}/tasks/{index}/params/tasks/{place}"
+                findings.unknown(pointer, "unknown_task", "task", name, names.first)
 
 
 def _decides_alone(

@@ -23,10 +23,14 @@ def runs_to_cancel(
     connection: Connection, limit: RunLimit, cancelled: Sequence[FlowRunId]
 ) -> tuple[FlowRunId, ...]:
     """The oldest runs of a key, beside those that were cancelled already, that must be cancelled
-    so that one more may begin. Nothing is locked."""
+    so that one more may begin. Nothing is locked.
+
+    Those that stand in line count, too: where a run that was cancelled has yet to undo what it
+    did, the next one would else wait for somebody whom nobody cancels any more.
+    """
     assert limit.bounds.concurrency is not None
-    in_use = [FlowRunId(row.holder) for row in _IN_USE.all(connection, {"limiter": limit.key.id})]
-    oldest = in_use[: max(0, len(in_use) + 1 - limit.bounds.concurrency)]
+    ahead = [FlowRunId(row.holder) for row in _AHEAD.all(connection, {"limiter": limit.key.id})]
+    oldest = ahead[: max(0, len(ahead) + 1 - limit.bounds.concurrency)]
     return tuple(one for one in oldest if one not in cancelled)
 
 
@@ -67,12 +71,9 @@ class Admission:
         return self._ledgers[limit.key.id]
 
 
-_IN_USE = Statement(
+_AHEAD = Statement(
     select(places.c.holder)
-    .where(
-        places.c.limiter_id == bindparam("limiter"),
-        places.c.state.in_([PlaceState.CALLED.value, PlaceState.RUNNING.value]),
-    )
+    .where(places.c.limiter_id == bindparam("limiter"))
     .order_by(places.c.arrived_at, places.c.number)
 )
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select, update
 
 from shared.decider import JoinCount, Settlement
+from shared.ids import BranchId
 from shared.models import Branch, TaskRun
 from shared.statements import Row, Statement
 from shared.status import BranchState, Reason, TaskRunStatus
@@ -21,9 +22,13 @@ def cancel_rest(
     connection: Connection, books: Books, step: Step, settlement: Settlement
 ) -> list[Mapping[str, JoinCount]]:
     """End the branches of a run that can lead nowhere but to a join that has gone on; what
-    that changes in the books of the joins."""
+    that changes in the books of the joins.
+
+    Nobody is spared: ``step`` is the run's last of this transaction, whose branch need not be
+    the one that came to the join.
+    """
     reason = f"{Reason.JOIN_MET}:{settlement.join}"
-    return cancel_at(connection, books, step, settlement.cancels, reason)
+    return _end_at(connection, books, step, settlement.cancels, reason, spared=None)
 
 
 def cancel_at(
@@ -31,10 +36,22 @@ def cancel_at(
 ) -> list[Mapping[str, JoinCount]]:
     """End the branches of the step's run that stand at ``tasks``, but for its own; what that
     changes in the books of the joins. The caller holds the lock of the run."""
+    return _end_at(connection, books, step, tasks, reason, spared=step.branch_id)
+
+
+def _end_at(
+    connection: Connection,
+    books: Books,
+    step: Step,
+    tasks: Sequence[str],
+    reason: str,
+    *,
+    spared: BranchId | None,
+) -> list[Mapping[str, JoinCount]]:
     # What the steps of this transaction moved is written before: it may be among them.
     books.flush()
     found = _OPEN_AT.all(connection, {"run": step.flow_run_id, "tasks": sorted(tasks)})
-    rows = [row for row in found if row.id != step.branch_id]
+    rows = [row for row in found if row.id != spared]
     if not rows:
         return []
     stop(connection, rows, reason, books.now)

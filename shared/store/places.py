@@ -54,6 +54,9 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
     locked = _LOCK.all(connection, {"ids": sorted(item.visit.branch_id for item in items)})
     held = {row.id: row for row in locked if row.state == BranchState.RUNNING}
     asks = [item for item in items if _is_held(item.visit, held)]
+    # Those that were ready at one moment, as the items of a list are, go in their own order.
+    asks.sort(key=lambda item: (held[item.visit.branch_id].ready_at, item.visit.branch_id))
+    lease_now = max((item.lease_now for item in asks), default=0.0)
     known, left_behind = _read_places(connection, asks)
     # Who has a place and has begun asks for nothing more.
     wanted = [key for item in asks if (key := _wanted(item, known.get(item.visit.branch_id)))]
@@ -64,8 +67,8 @@ def take_places(connection: Connection, items: Sequence[PlaceWish]) -> list[Take
         branch_id = item.visit.branch_id
         place = known.get(branch_id)
         if place is None:
-            ready_at = held[branch_id].ready_at
-            results[branch_id] = _ask(connection, item, ledgers[item.key.id], ready_at)
+            ready_for = lease_now - held[branch_id].ready_at
+            results[branch_id] = _ask(connection, item, ledgers[item.key.id], ready_for)
         else:
             results[branch_id] = _go_on(connection, item, place, ledgers)
     ring_for(connection, call_next(ledgers.values()))
@@ -101,17 +104,18 @@ def _wanted(item: PlaceWish, place: Row | None) -> LimitKey | None:
     return None
 
 
-def _ask(connection: Connection, item: PlaceWish, ledger: Ledger, ready_at: float) -> Taken:
-    """Let a visit have a place or, where it must wait, stand in line."""
+def _ask(connection: Connection, item: PlaceWish, ledger: Ledger, ready_for: float) -> Taken:
+    """Let a visit have a place or, where it must wait, stand in line; its branch has been ready
+    for so many seconds."""
     visit = item.visit
-    ready_for = min(max(0.0, item.lease_now - ready_at), _LONGEST_SECONDS)
+    waited = min(max(0.0, ready_for), _LONGEST_SECONDS)
     arrival = Arrival(
         holder=visit.branch_id,
         branch_id=visit.branch_id,
         flow_run_id=visit.flow_run_id,
         task=visit.task,
         bounds=item.bounds,
-        arrived_at=ledger.now - timedelta(seconds=ready_for),
+        arrived_at=ledger.now - timedelta(seconds=waited),
     )
     if ledger.has_line or ledger.judge(item.bounds) is not Verdict.GO:
         ledger.enter(arrival, PlaceState.WAITING)

@@ -5,7 +5,7 @@ the writer does, and reads back plain rows. What a test does not care about has 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,9 +47,14 @@ Edge = tuple[str, Target, Target] | tuple[str, Target, Target, Target]
 an error."""
 
 
-def flow_of(*edges: Edge, others: Sequence[str] = (), max_task_runs: int = 10_000) -> Flow:
+def flow_of(
+    *edges: Edge,
+    others: Sequence[str] = (),
+    joins: Mapping[str, JsonValue] | None = None,
+    max_task_runs: int = 10_000,
+) -> Flow:
     """A flow with these conditions, which starts at the first source; ``others`` are tasks that
-    no condition names."""
+    no condition names, ``joins`` the rules of those that do not wait for all."""
     names: dict[str, None] = {}
     for source, *targets in edges:
         names[source] = None
@@ -61,7 +66,10 @@ def flow_of(*edges: Edge, others: Sequence[str] = (), max_task_runs: int = 10_00
         {
             "id": "intake",
             "start_task": next(iter(names)),
-            "tasks": [{"name": name, "type": TYPE} for name in names],
+            "tasks": [
+                {"name": name, "type": TYPE, "join": (joins or {}).get(name, "all")}
+                for name in names
+            ],
             "conditions": [_condition(edge) for edge in edges],
             "max_task_runs": max_task_runs,
         },

@@ -19,6 +19,7 @@ from shared.models_limits import LimitPlace, PlaceState
 from shared.queries.explain import Moment, read_standing
 from shared.status import BranchState, RunStatus
 from shared.store.runs import CreatedRun, NewRun, create_runs
+from shared.store.signals import NewSignal, send_signals
 from shared.validation import validate_definition
 from tests.api_client import FLOW, open_client, settings_for
 from tests.integration import limit_tasks
@@ -175,6 +176,28 @@ async def test_a_new_run_cancels_the_oldest_that_runs(limits: LimitRig) -> None:
     limit_tasks.LEAVE.set()
     second_row, third_row = await limits.all_ended([second, created.flow_run_id])
     assert (second_row.status, third_row.status) == (RunStatus.COMPLETED, RunStatus.COMPLETED)
+
+
+async def test_the_newest_run_is_left_also_where_the_oldest_has_something_to_undo(
+    limits: LimitRig,
+) -> None:
+    flow = _flow({"type": "noop", "compensate": "undo"}, on_limit="cancel_running")
+    flow["tasks"][1] = {"name": "two", **STAYING}
+    undo = {"name": "undo", "type": "wait_for_signal", "params": {"signal": "undone"}}
+    flow["tasks"].append(undo)
+    first = await _hold(limits, flow)
+    second = await limits.create(flow)
+    third = await limits.create(flow)
+    assert (second.cancelled, third.cancelled) == ((first,), (first, second.flow_run_id))
+    assert limits.run(second.flow_run_id).status == RunStatus.CANCELLED
+    assert limits.visits(third.flow_run_id) == {}
+    now = datetime.now(UTC)
+    signal = NewSignal(first, "undone", b"null", now, limits.engine.clock.now())
+    await limits.engine.writer.call(send_signals, signal)
+    await wait_until(lambda: third.flow_run_id in INSIDE, description="the third has begun")
+    limit_tasks.LEAVE.set()
+    ended = await limits.all_ended([first, third.flow_run_id])
+    assert [run.status for run in ended] == [RunStatus.CANCELLED, RunStatus.COMPLETED]
 
 
 # The same without workers, in the store and over HTTP.

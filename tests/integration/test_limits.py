@@ -143,6 +143,18 @@ async def test_the_items_of_a_list_count_singly(limits: LimitRig) -> None:
     assert most_at_once(STAYS) <= 2
 
 
+async def test_the_items_of_a_list_go_in_their_order(limits: LimitRig) -> None:
+    first = await _hold(limits)
+    run_id = await limits.start(single(ONE, for_each="[0, 1, 2, 3, 4, 5, 6, 7]"))
+    await wait_until(
+        lambda: len(limits.places(flow_run_id=run_id)) == 8, description="all stand in line"
+    )
+    limit_tasks.LEAVE.set()
+    await limits.all_ended([first, run_id])
+    items = [row for row in _task_runs(limits, run_id) if row.item_index >= 0]
+    assert [row.item_index for row in sorted(items, key=_started)] == list(range(8))
+
+
 async def test_a_key_that_cannot_be_worked_out_is_an_error_of_the_task(limits: LimitRig) -> None:
     flow = single({"key": "${input.customer}", "concurrency": 1}, retry=3)
     for given in ({}, {"customer": [1]}):

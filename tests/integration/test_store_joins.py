@@ -32,6 +32,13 @@ MEET = flow_of(
     ("meet", "after", "end"),
 )
 
+FIRST_COME = flow_of(
+    ("split", ["a", "b"], "end"),
+    ("a", "meet", "end"),
+    ("b", "meet", "end"),
+    joins={"meet": "any"},
+)
+
 
 @pytest.fixture(scope="module", params=DATABASES)
 def shared_store(request: pytest.FixtureRequest) -> Iterator[Store]:
@@ -74,6 +81,24 @@ def test_steps_of_one_batch_may_all_be_at_the_same_join(store: Store) -> None:
     assert meeting.task == "meet"
     assert len(store.rows(TaskRun, task="meet")) == 1
     assert store.run(run).active == 1
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_join_that_goes_on_early_cancels_who_goes_to_sleep_in_the_same_batch(
+    store: Store, order: str
+) -> None:
+    run, visits = store.fork(FIRST_COME)
+    sleep = {"kind": "suspended", "targets": None, "wake_at": NOW}
+    steps = {
+        "a": store.step(FIRST_COME, visits["a"]),
+        "b": store.step(FIRST_COME, visits["b"], **sleep),
+    }
+    results = store.batch(record_steps, *(steps[task] for task in order))
+    (meeting,) = [visit for one in results for visit in one.started]
+    row = store.task_run(visits["b"])
+    assert (row.status, row.reason) == (TaskRunStatus.CANCELLED, "join_met:meet")
+    assert store.record(FIRST_COME, meeting).ended == RunStatus.COMPLETED
+    assert store.states(run) == ["done"] * 3
 
 
 def test_a_join_that_the_worker_cannot_run_is_handed_over(store: Store) -> None:

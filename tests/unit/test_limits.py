@@ -106,6 +106,7 @@ LIMIT = "/flow/tasks/0/limit"
         ({"limit": {"key": "x"}}, LIMIT, "empty_limit"),
         ({"limit": {"concurrency": None, "rate": None}}, LIMIT, "empty_limit"),
         ({"limit": {"concurrency": 0}}, f"{LIMIT}/concurrency", "too_small"),
+        ({"limit": {"concurrency": 2**31}}, f"{LIMIT}/concurrency", "too_large"),
         ({"limit": {"rate": "fast"}}, f"{LIMIT}/rate", "wrong_value"),
         ({"limit": {"rate": "0/s"}}, f"{LIMIT}/rate", "wrong_value"),
         ({"limit": {"rate": 5}}, f"{LIMIT}/rate", "wrong_type"),
@@ -129,6 +130,7 @@ def test_a_limit_that_makes_no_sense_is_told_with_its_place(
     ("concurrency", "field", "code"),
     [
         ({"limit": 0}, "/limit", "too_small"),
+        ({"limit": 2**31}, "/limit", "too_large"),
         ({"on_limit": "queue"}, "/on_limit", "wrong_value"),
         ({"key": "${tasks.a.data}"}, "/key", "unknown_name"),
         ({"key": "${run.id}"}, "/key", "unknown_name"),

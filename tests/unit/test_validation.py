@@ -3,6 +3,7 @@
 import pytest
 from pydantic import JsonValue
 
+from shared.validation import validate_definition
 from tests.unit.validation_flows import condition, findings_of, flow_of, judge
 
 
@@ -183,6 +184,18 @@ def test_one_mistake_is_told_once_and_draws_no_other(
     assert others <= {("/flow/tasks/0/nme", "unknown_field")}
     assert (pointer, code) in findings_of(judged)
     assert not [w for w in judged.warnings if w.code == "unreachable_task"]
+
+
+def test_a_task_that_is_to_be_cancelled_must_exist() -> None:
+    flow = flow_of(
+        tasks=[
+            {"name": "fetch", "type": "cancel", "params": {"tasks": ["store", "stor", "${input}"]}},
+            {"name": "store", "type": "store_data"},
+        ]
+    )
+    (error,) = validate_definition(flow, prefix="/flow").errors
+    assert (error.pointer, error.code) == ("/flow/tasks/0/params/tasks/1", "unknown_task")
+    assert error.suggestion == 'did you mean "store"?'
 
 
 def test_a_misspelt_name_field_does_not_hide_an_unknown_target() -> None:
