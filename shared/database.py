@@ -82,13 +82,14 @@ class Database:
         Raises:
             DatabaseUnavailable: where the database cannot be reached or read.
         """
-        with self._translated(), self._readers.connect() as connection:
-            try:
+        pool = self._readers.pool
+        try:
+            with self._translated(), self._readers.connect() as connection:
                 yield connection
-            finally:
-                if self._is_closed and not connection.invalidated:
-                    # Its pool is gone: nobody would ever close what is given back to it.
-                    connection.detach()
+        finally:
+            if self._is_closed:
+                # Nobody else would ever close what has just been given back to it.
+                pool.dispose()
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
