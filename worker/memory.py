@@ -30,7 +30,7 @@ from shared.queries.results import (
     visit_began,
 )
 from shared.store.branches import Visit
-from shared.tasks import EarlierResult, Json, Signal
+from shared.task_context import EarlierResult, Json, Signal
 
 _KEPT_SNAPSHOTS = 256
 _Key = tuple[str, str | None, frozenset[str] | None]
