@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flow_manager.async_client import AsyncFlowClient
     from flow_manager.client import FlowClient
-    from shared.tasks import BaseTask, Suspend, TaskContext, TaskResult, task
+    from shared.task_context import TaskContext
+    from shared.tasks import BaseTask, Suspend, TaskResult, task
 
     __version__: str
 
@@ -34,7 +35,7 @@ _HOMES = {
     "BaseTask": "shared.tasks",
     "FlowClient": "flow_manager.client",
     "Suspend": "shared.tasks",
-    "TaskContext": "shared.tasks",
+    "TaskContext": "shared.task_context",
     "TaskResult": "shared.tasks",
     "task": "shared.tasks",
 }

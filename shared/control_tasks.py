@@ -11,7 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, mod
 from shared.durations import Duration, format_duration
 from shared.errors import InvalidInput, TaskTimeout
 from shared.input_schema import check_input
-from shared.tasks import BaseTask, Finish, Suspend, TaskContext, TaskOutput, TaskResult
+from shared.task_context import TaskContext
+from shared.tasks import BaseTask, Finish, Suspend, TaskOutput, TaskResult
 
 
 class StrictParams(BaseModel):

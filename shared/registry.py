@@ -25,7 +25,8 @@ from pydantic.errors import PydanticUserError
 
 from shared.errors import InvalidTask, NotFound
 from shared.params_schema import TaskTypes
-from shared.tasks import BaseTask, Json, check_task, task_of
+from shared.task_context import Json
+from shared.tasks import BaseTask, check_task, task_of
 
 ENTRY_POINT_GROUP = "flow_manager.tasks"
 """Where distributions announce their tasks; the entry's name is the task's name."""

@@ -17,9 +17,10 @@ from shared.flow import Flow
 from shared.simulation import RUN_ID, Answer, Attempt, SimulatedRun, Start, simulate_run
 from shared.status import Reason
 from shared.stubs import FAILURE, SUCCESS, Script, Scripts, raised
+from shared.task_context import EarlierResult, Signal, TaskContext
 from shared.task_params import read_params
 from shared.task_results import Returned, read_result
-from shared.tasks import BaseTask, EarlierResult, RunFlow, Signal, Suspend, TaskContext
+from shared.tasks import BaseTask, RunFlow, Suspend
 
 MAX_RESULT_BYTES = 1_000_000
 """Of the data of one attempt: what the service allows where it is not told otherwise."""

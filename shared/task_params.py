@@ -4,7 +4,8 @@ import orjson
 from pydantic import ValidationError
 
 from shared.errors import InvalidParams
-from shared.tasks import BaseTask, Json
+from shared.task_context import Json
+from shared.tasks import BaseTask
 
 
 def read_params(task: type[BaseTask], params: Json) -> Json:

@@ -16,7 +16,8 @@ import orjson
 from pydantic import BaseModel
 
 from shared.errors import InvalidTaskResult, LimitExceeded
-from shared.tasks import Finish, Json, RunFlow, Suspend, TaskResult
+from shared.task_context import Json
+from shared.tasks import Finish, RunFlow, Suspend, TaskResult
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _EMPTY = b"{}"

@@ -17,7 +17,8 @@ from shared.control_tasks import (
     Transform,
     WaitForSignal,
 )
-from shared.tasks import BaseTask, Json, TaskContext, TaskOutput, TaskResult
+from shared.task_context import Json, TaskContext
+from shared.tasks import BaseTask, TaskOutput, TaskResult
 
 __all__ = [
     "Cancel",

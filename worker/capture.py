@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from shared.ids import new_id
 from shared.settings import Settings
 from shared.store.logs import LoggedLine
-from shared.tasks import LOGGER_NAME
+from shared.task_context import LOGGER_NAME
 
 
 class Capture:

@@ -13,7 +13,7 @@ from shared.evaluation import told
 from shared.expressions import Scope
 from shared.status import Reason
 from shared.store.branches import ClaimedRun, Visit
-from shared.tasks import Json
+from shared.task_context import Json
 from shared.times import iso_time
 from worker.execution import AttemptResult
 from worker.memory import Memory

@@ -18,9 +18,10 @@ from shared.registry import Registry
 from shared.settings import Settings
 from shared.status import Reason
 from shared.store.logs import LoggedLine
+from shared.task_context import EarlierResult, FlowRunResult, Json, Signal, TaskContext
 from shared.task_params import read_params
 from shared.task_results import SubFlowRequest, Suspension, read_result
-from shared.tasks import BaseTask, EarlierResult, FlowRunResult, Json, Signal, TaskContext
+from shared.tasks import BaseTask
 from worker.capture import CURRENT, Capture, CaptureHandler
 from worker.driving import Cancelled, Drive
 from worker.failures import encode_error

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import orjson
 
+import shared.task_context
 import shared.task_params
 import shared.task_results
 import shared.tasks
@@ -18,6 +19,7 @@ from worker.capture import clean_text
 
 _OUR_FILES = frozenset(
     {
+        shared.task_context.__file__,
         shared.task_params.__file__,
         shared.task_results.__file__,
         shared.tasks.__file__,

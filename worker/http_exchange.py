@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 import httpx2
 import orjson
 
-from shared.tasks import Json, TaskContext, TaskResult
+from shared.task_context import Json, TaskContext
+from shared.tasks import TaskResult
 from worker.http_request import HttpRequestParams, Scalar
 from worker.outbound.errors import InvalidResponse, UnexpectedStatus
 from worker.outbound.messages import OutboundRequest, OutboundResponse

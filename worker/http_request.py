@@ -19,7 +19,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from shared.tasks import BaseTask, Json, TaskContext, TaskOutput
+from shared.task_context import Json, TaskContext
+from shared.tasks import BaseTask, TaskOutput
 
 MAX_HEADERS = 100
 MAX_HEADER_LENGTH = 16_000

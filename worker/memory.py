@@ -28,7 +28,7 @@ from shared.queries.results import (
     visit_began,
 )
 from shared.store.branches import Visit
-from shared.tasks import EarlierResult, Json, Signal
+from shared.task_context import EarlierResult, Json, Signal
 from worker.snapshots import Snapshots
 
 _KEPT_SNAPSHOTS = 256

@@ -4,7 +4,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.definition import MAX_VERSION
 from shared.errors import SubFlowCancelled, SubFlowFailed, SubFlowRefused
-from shared.tasks import BaseTask, FlowRunResult, RunFlow, TaskContext, TaskOutput, TaskResult
+from shared.task_context import FlowRunResult, TaskContext
+from shared.tasks import BaseTask, RunFlow, TaskOutput, TaskResult
 
 
 class SubFlowParams(BaseModel):

@@ -23,8 +23,8 @@ from shared.status import Reason
 from shared.store.branches import Visit
 from shared.store.new_runs import Start, limit_of, new_run, runnable
 from shared.store.runs import NewRun, ParentVisit
+from shared.task_context import FlowRunResult, Json
 from shared.task_results import SubFlowRequest
-from shared.tasks import FlowRunResult, Json
 from worker.execution import AttemptResult
 from worker.failures import encode_error
 

@@ -20,7 +20,7 @@ from shared.registry import Registry
 from shared.routing import Applies
 from shared.settings import Settings
 from shared.store.branches import ClaimedRun, Visit
-from shared.tasks import EarlierResult, Json
+from shared.task_context import EarlierResult, Json
 from worker.collecting import collect
 from worker.evaluation import broken_off, item_of, scope_of
 from worker.execution import AttemptResult, Execution, Executor

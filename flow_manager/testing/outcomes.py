@@ -13,7 +13,8 @@ from shared.errors import InvalidInput
 from shared.findings import nearest_names
 from shared.simulated_tasks import answer_raised, answer_unasked, context_of, read_answer
 from shared.simulation import Answer, Attempt
-from shared.tasks import BaseTask, Finish, RunFlow, Suspend, TaskContext, TaskResult, task_of
+from shared.task_context import TaskContext
+from shared.tasks import BaseTask, Finish, RunFlow, Suspend, TaskResult, task_of
 
 Outcome: TypeAlias = Any
 """What attempts at a task come to: ``True`` or ``False``; its data; ``{"success": ..., "data":

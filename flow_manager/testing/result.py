@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from shared.simulation import SimulatedRun, SimulatedTaskRun
 from shared.status import Outcome, RunStatus, TaskRunStatus
-from shared.tasks import Json
+from shared.task_context import Json
 
 _MARKS = {
     TaskRunStatus.SUCCESS: "",

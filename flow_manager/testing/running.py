@@ -18,7 +18,7 @@ from shared.input_schema import check_input
 from shared.simulation import Answer, SimulatedRun, Start, Steps, simulate_run
 from shared.stubs import raised
 from shared.submissions import split_submission
-from shared.tasks import Json
+from shared.task_context import Json
 from shared.validation import validate_definition
 
 DEFAULT_TIMEOUT_SECONDS = 10.0

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from shared.tasks import Json
+from shared.task_context import Json
 from tests.faults.journal import Journal
 
 Finished = tuple[object, ...]

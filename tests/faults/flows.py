@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from shared.tasks import Json
+from shared.task_context import Json
 
 
 def chain(length: int, seconds: float = 0.0, *, slow: int | None = None) -> Json:

@@ -30,7 +30,7 @@ from shared.store.definitions import NewVersion, put_versions
 from shared.store.reruns import NewRerun, create_reruns
 from shared.store.runs import NewRun, create_runs
 from shared.store.signals import NewSignal, send_signals
-from shared.tasks import Json
+from shared.task_context import Json
 from shared.writer import Writer
 from tests.faults.checks import Final, Finished, check, finals, finished_task_runs
 from tests.faults.journal import Journal

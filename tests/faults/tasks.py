@@ -10,7 +10,8 @@ import os
 import signal
 import time
 
-from shared.tasks import BaseTask, Json, TaskContext, TaskOutput
+from shared.task_context import Json, TaskContext
+from shared.tasks import BaseTask, TaskOutput
 
 JOURNAL = os.environ["FAULTS_JOURNAL"]
 SIDE = os.environ.get("FAULTS_SIDE", "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.tasks import Json
+from shared.task_context import Json
 from tests.faults.conftest import OpenCluster
 from tests.faults.flows import chain
 from tests.faults.harness import QUICK, Cluster

@@ -12,7 +12,7 @@ from shared.definition import FlowDefinition
 from shared.flow import prepare_flow
 from shared.registry import load_registry
 from shared.settings import Settings
-from shared.tasks import Json
+from shared.task_context import Json
 from worker.execution import AttemptResult, Execution, Executor
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

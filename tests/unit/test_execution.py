@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from shared.errors import NotFound
-from shared.tasks import BaseTask, EarlierResult, Suspend, TaskContext, TaskOutput, task
+from shared.task_context import EarlierResult, TaskContext
+from shared.tasks import BaseTask, Suspend, TaskOutput, task
 from tests.unit.execution_rig import error_of, executor, registry, run
 from worker.execution import Execution, Executor
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from shared.tasks import TaskContext, task
+from shared.task_context import TaskContext
+from shared.tasks import task
 from tests.unit.execution_rig import cancel_when_started, error_of, executor, registry, run
 from worker.execution import Executor
 

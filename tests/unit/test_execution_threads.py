@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from shared.tasks import TaskContext, task
+from shared.task_context import TaskContext
+from shared.tasks import task
 from tests.unit.execution_rig import (
     cancel_when_started,
     error_of,

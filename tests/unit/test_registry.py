@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from shared import registry as registry_module
 from shared.errors import InvalidTask, NotFound
 from shared.registry import Registry, announced_names, load_registry
-from shared.tasks import BaseTask, TaskContext, TaskOutput
+from shared.task_context import TaskContext
+from shared.tasks import BaseTask, TaskOutput
 
 BUILTIN = {
     "cancel",

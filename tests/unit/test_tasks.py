@@ -10,15 +10,8 @@ from pydantic import BaseModel, Field
 
 import flow_manager
 from shared.errors import InvalidTask
-from shared.tasks import (
-    BaseTask,
-    Suspend,
-    TaskContext,
-    TaskOutput,
-    check_task,
-    task,
-    task_of,
-)
+from shared.task_context import TaskContext
+from shared.tasks import BaseTask, Suspend, TaskOutput, check_task, task, task_of
 
 
 def made_from(function: Any) -> type[BaseTask]:
