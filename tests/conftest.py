@@ -4,6 +4,7 @@ from tests import loopback
 from tests.servers import (
     _postgresql_server,
     _postgresql_template,
+    _reused_postgresql,
     _sqlite_template,
     _valkey_server,
     bare_database_url,
@@ -19,6 +20,7 @@ from tests.servers import (
 __all__ = [
     "_postgresql_server",
     "_postgresql_template",
+    "_reused_postgresql",
     "_sqlite_template",
     "_valkey_server",
     "bare_database_url",

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from shared.database import upgrade
 from shared.settings import Settings
 
 _database_numbers = count(1)
+_SEEDED = {"alembic_version", "lease"}
+"""The tables that migrations put rows into."""
 
 
 def free_port() -> int:
@@ -137,6 +139,7 @@ def _postgresql_server() -> Iterator[str]:
         with _administrator(socket_folder) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("ALTER SYSTEM SET full_page_writes = off")
+            connection.execute("ALTER SYSTEM SET autovacuum = off")
             connection.execute("SELECT pg_reload_conf()")
         yield socket_folder
     finally:
@@ -144,8 +147,8 @@ def _postgresql_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _administrator(socket_folder: str) -> psycopg.Connection:
-    return psycopg.connect(host=socket_folder, user="postgres", dbname="postgres", autocommit=True)
+def _administrator(socket_folder: str, database: str = "postgres") -> psycopg.Connection:
+    return psycopg.connect(host=socket_folder, user="postgres", dbname=database, autocommit=True)
 
 
 @pytest.fixture(scope="session")
@@ -166,32 +169,75 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@contextmanager
-def _postgresql_copy(socket_folder: str, template: str) -> Iterator[str]:
+class _Reused:
+    """A PostgreSQL database that one test after the other gets without a row in it.
+
+    To empty it takes a third of the time that a new one takes, and next to no writing.
+    """
+
+    def __init__(self, socket_folder: str, template: str) -> None:
+        self._socket_folder = socket_folder
+        self._template = template
+        self._tables: set[str] = set()
+        self._name = ""
+
+    def take(self) -> str:
+        """Its URL, once it is as the template is."""
+        if not (self._name and self._is_emptied()):
+            self._name = _create(self._socket_folder, self._template)
+            self._tables = self._present()
+        return _url(self._socket_folder, self._name)
+
+    def _is_emptied(self) -> bool:
+        """Whether all rows are gone; what a test has done to the tables nobody can undo."""
+        with suppress(psycopg.Error), _administrator(self._socket_folder) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                [self._name],
+            )
+            if self._present() == self._tables:
+                names = ", ".join(f'"{table}"' for table in self._tables - _SEEDED)
+                with _administrator(self._socket_folder, self._name) as inside:
+                    inside.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
+                    inside.execute("UPDATE lease SET holder = NULL, expires = 0")
+                return True
+        return False
+
+    def _present(self) -> set[str]:
+        with _administrator(self._socket_folder, self._name) as connection:
+            rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            return {name for (name,) in rows}
+
+
+def _create(socket_folder: str, template: str) -> str:
     name = f"flow_{os.getpid()}_{next(_database_numbers)}"
     with _administrator(socket_folder) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
-    yield _url(socket_folder, name)
-    with suppress(psycopg.OperationalError), _administrator(socket_folder) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    return name
 
 
 def _url(socket_folder: str, name: str) -> str:
     return f"postgresql+psycopg://postgres@/{name}?host={socket_folder}"
 
 
+@pytest.fixture(scope="session")
+def _reused_postgresql(_postgresql_server: str, _postgresql_template: str) -> _Reused:
+    return _Reused(_postgresql_server, _postgresql_template)
+
+
 @pytest.fixture
-def postgresql_url(_postgresql_server: str, _postgresql_template: str) -> Iterator[str]:
+def postgresql_url(_reused_postgresql: _Reused) -> str:
     """A PostgreSQL database of the present schema, without a row."""
-    with _postgresql_copy(_postgresql_server, _postgresql_template) as url:
-        yield url
+    return _reused_postgresql.take()
 
 
 @pytest.fixture
 def bare_postgresql_url(_postgresql_server: str) -> Iterator[str]:
     """A PostgreSQL database without tables."""
-    with _postgresql_copy(_postgresql_server, "template1") as url:
-        yield url
+    name = _create(_postgresql_server, "template1")
+    yield _url(_postgresql_server, name)
+    with suppress(psycopg.OperationalError), _administrator(_postgresql_server) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 @pytest.fixture
