@@ -13,6 +13,7 @@ order: so nothing depends on Redis but latency.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -48,6 +49,8 @@ class Claimer:
         self._round = 0
         self._is_backed_up = False
         """Whether branches had to wait for room, and perhaps still do."""
+        self._suspects_rung = asyncio.Event()
+        """Set when there was a ring for what may be a suspect."""
         self._is_stopping = False
         self._failures = 0
 
@@ -82,15 +85,16 @@ class Claimer:
                 else:
                     ids = tuple(self._backlog)
                     self._backlog.clear()
-                    await self._claim(self._wish(len(ids), ids))
+                    claimed = await self._claim(self._wish(len(ids), ids))
+                    if claimed is not None and len(claimed) < len(ids):
+                        # Others have the rest, or it is what nobody runs beside anything else.
+                        self._suspects_rung.set()
 
     async def _claim_best(self) -> None:
         """Claim what goes first of all that is ready, as the backlog says that there is more."""
         self._round += 1
         wanted = min(self._runner.room, len(self._backlog))
-        # However short it has been ready.
-        soon = self._clock.now() + 2 * _LATE_SECONDS
-        claimed = await self._claim(self._wish(wanted, None, soon))
+        claimed = await self._claim(self._wish(wanted, None, self._soon()))
         if claimed is not None:
             for branch_id in claimed:
                 self._backlog.pop(branch_id, None)
@@ -114,13 +118,21 @@ class Claimer:
         The next one follows at once: where workers die for reasons of their own, there are many.
         """
         while True:
-            await asyncio.sleep(self._settings.sweep_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sweep_seconds):
+                    await self._suspects_rung.wait()
+            self._suspects_rung.clear()
             while self._runner.room:
                 self._runner.suspect_over.clear()
-                wish = self._wish(1, None, self._clock.now(), suspects=True)
+                # However short: no ring gets them, so there is nothing to wait for.
+                wish = self._wish(1, None, self._soon(), suspects=True)
                 if not await self._claim(wish):
                     break
                 await self._runner.suspect_over.wait()
+
+    def _soon(self) -> float:
+        """For a wish that takes what is ready, however short it has been."""
+        return self._clock.now() + 2 * _LATE_SECONDS
 
     def _wish(
         self,

@@ -1,7 +1,8 @@
 """``python -m tests.faults.campaign``: faults at random under load, then the six invariants.
 
 Seeded and bounded in time. Workers and the API are killed (kill -9) and replaced, workers are
-paused and resumed, Redis is flushed and restarted, and on PostgreSQL every connection is cut.
+stopped (SIGTERM), paused and resumed, Redis is flushed and restarted, and on PostgreSQL every
+connection is cut.
 The result, with the command and the seed, goes to ``docs/chaos.md``.
 """
 
@@ -21,7 +22,7 @@ import httpx2
 
 from shared.errors import DatabaseUnavailable
 from shared.ids import FlowRunId, new_id
-from tests.faults.flows import chain, diamond
+from tests.faults.flows import chain, diamond, in_turn, mapped, saga
 from tests.faults.harness import Cluster, Process
 from tests.faults.report import Result, write_report
 from tests.faults.restartable import Restartable, restartable_server
@@ -29,9 +30,18 @@ from tests.servers import Valkey
 
 UNDER_WAY = 40
 """Runs that are kept going."""
-SHAPES = (chain(5, 0.05), chain(2, 0.5), diamond(5, 0.1), diamond(20))
+SHAPES = (
+    chain(5, 0.05),
+    chain(2, 0.5),
+    diamond(5, 0.1),
+    diamond(20),
+    saga(0.1),
+    mapped(6, 0.1),
+    in_turn(0.05),
+)
 FAULTS = {
     "kill worker": 60,
+    "stop worker": 10,
     "pause worker": 15,
     "kill API": 10,
     "flush Redis": 10,
@@ -80,6 +90,10 @@ class Campaign:
                 number = self.dice.randrange(len(self.workers))
                 victim = self.workers[number]
                 self.killed_at[victim.pid] = victim.kill()
+                self.workers[number] = self.cluster.start_worker()
+            case "stop worker":
+                number = self.dice.randrange(len(self.workers))
+                self.workers[number].terminate()
                 self.workers[number] = self.cluster.start_worker()
             case "pause worker":
                 self._pause(self.dice.choice(self.workers))

@@ -17,7 +17,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from shared.task_context import Json
-from tests.faults.journal import Journal
+from tests.faults.journal import Attempted, Journal
 
 Finished = tuple[object, ...]
 
@@ -94,11 +94,12 @@ def _by_id(connection: Connection, task_run: str) -> Json:
     return None if row is None else tuple(row)
 
 
-def _run_after_the_end(connection: Connection, journal: Journal) -> list[tuple[str, str, int]]:
+def _run_after_the_end(connection: Connection, journal: Journal) -> list[Attempted]:
     """Visits of which an attempt began that is later than the one with the result."""
-    best: dict[tuple[str, str, int], int] = {}
+    best: dict[Attempted, int] = {}
     for row in connection.execute(text(_LAST)):
-        best[(str(row.flow_run_id), row.task, row.iteration)] = row.attempt
+        index = row.item_index if row.item_index >= 0 else None
+        best[(str(row.flow_run_id), row.task, row.iteration, index)] = row.attempt
     entries = journal.entries("start")
     return [e.visit for e in entries if e.attempt > best.get(e.visit, e.attempt)]
 
@@ -111,8 +112,9 @@ FROM task_run WHERE status IN ('success', 'failed')
 """
 
 _LAST = """
-SELECT flow_run_id, task, iteration, max(attempt) AS attempt
-FROM task_run WHERE status IN ('success', 'failed') GROUP BY flow_run_id, task, iteration
+SELECT flow_run_id, task, iteration, item_index, max(attempt) AS attempt
+FROM task_run WHERE status IN ('success', 'failed')
+GROUP BY flow_run_id, task, iteration, item_index
 """
 
 _RESULTS = "SELECT task FROM task_run WHERE flow_run_id = :run AND status = 'success'"

@@ -81,3 +81,46 @@ def saga(seconds: float = 0.0) -> Json:
         ],
         "finally": "tidy",
     }
+
+
+def mapped(items: int, seconds: float = 0.0) -> Json:
+    """A task that runs once an item, three at a time, each attempt tried again where its worker
+    is lost or not; and one more task."""
+    return {
+        "id": "mapped",
+        "start_task": "each",
+        "tasks": [
+            {
+                "name": "each",
+                "type": "mark",
+                "for_each": str(list(range(items))),
+                "concurrency": 3,
+                "retry": 3,
+                "params": {"seconds": seconds},
+            },
+            {"name": "last", "type": "mark"},
+        ],
+        "conditions": [{"source_task": "each", "target_task_success": "last"}],
+    }
+
+
+def in_turn(seconds: float = 0.0) -> Json:
+    """A task that waits for its turn, two at a time of all runs, and then sleeps for a moment."""
+    return {
+        "id": "in-turn",
+        "start_task": "turn",
+        "tasks": [
+            {
+                "name": "turn",
+                "type": "mark",
+                "limit": {"key": "turns", "concurrency": 2},
+                "params": {"seconds": seconds},
+            },
+            {"name": "nap", "type": "sleep", "params": {"for": 0.5}},
+            {"name": "last", "type": "mark"},
+        ],
+        "conditions": [
+            {"source_task": "turn", "target_task_success": "nap"},
+            {"source_task": "nap", "target_task_success": "last"},
+        ],
+    }

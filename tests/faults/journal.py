@@ -4,6 +4,9 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+
+Attempted: TypeAlias = tuple[str, str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +17,17 @@ class Entry:
     run: str
     task: str
     iteration: int
+    index: int | None
+    """Of the item, where the task runs once an item."""
     attempt: int
     pid: int
     at: float
     """Wall clock, in seconds."""
 
     @property
-    def visit(self) -> tuple[str, str, int]:
-        """Which visit of which task of which run."""
-        return self.run, self.task, self.iteration
+    def visit(self) -> Attempted:
+        """Which visit of which task of which run, or which item of it."""
+        return self.run, self.task, self.iteration, self.index
 
 
 class Journal:
@@ -43,7 +48,7 @@ class Journal:
         """When a task of a run was begun."""
         return [e for e in self.entries("start") if e.run == run and e.task == task]
 
-    def repeated(self) -> list[tuple[str, str, int, int]]:
+    def repeated(self) -> list[tuple[str, str, int, int | None, int]]:
         """Attempts that were executed more than once: there are none."""
         counts = Counter((*entry.visit, entry.attempt) for entry in self.entries("start"))
         return [attempt for attempt, count in counts.items() if count > 1]

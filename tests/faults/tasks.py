@@ -25,6 +25,7 @@ def note(event: str, context: TaskContext) -> None:
         "run": context.run_id,
         "task": context.task_name,
         "iteration": context.iteration,
+        "index": context.index,
         "attempt": context.attempt,
         "pid": os.getpid(),
         "at": time.time(),
