@@ -58,7 +58,8 @@ class _Call:
     item: Any
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
-    is_taken: bool = False
+    is_begun: bool = False
+    """Whether it is in a transaction, so that nobody can say any more that it was not written."""
     is_given_up: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -74,7 +75,7 @@ class Writer:
         self._pending: deque[_Call] = deque()
         self._has_work = threading.Event()
         self._taking = threading.Lock()
-        """Held to take calls, or to give one up. Not to add one: callers are many and never
+        """Held to begin calls, or to give one up. Not to add one: callers are many and never
         wait for each other, because adding to a deque is atomic."""
         self._closing = False
         self.on_ready: Callable[[Ready], None] | None = None
@@ -88,11 +89,17 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what waits, then end the thread. Blocks for as long as that takes."""
+        """Write what waits, then end the thread. Blocks for as long as that takes.
+
+        A thread that gets no turn is left behind once all its callers were told so: a process
+        that somebody stopped in the middle of a commit may hold SQLite's lock for hours.
+        """
         self._closing = True
         self._has_work.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(2 * self._timeout_seconds)
+            if self._thread.is_alive():
+                _log.warning("writer_left_behind", waiting=self.waiting)
 
     @property
     def waiting(self) -> int:
@@ -126,7 +133,7 @@ class Writer:
     def _give_up(self, call: _Call) -> None:
         """End the wait of a call that nobody has begun to write."""
         with self._taking:
-            if call.is_taken:
+            if call.is_begun:
                 return
             call.is_given_up = True
         if not call.future.done():
@@ -149,13 +156,17 @@ class Writer:
                 self._has_work.wait()
 
     def _take(self) -> list[_Call]:
-        """The calls of the next transaction."""
+        """The calls that go next, as far as anybody waits for them still."""
+        count = min(len(self._pending), _MAX_BATCH)
+        calls = [self._pending.popleft() for _ in range(count)]
+        return [call for call in calls if not _is_over(call)]
+
+    def _begin(self, calls: list[_Call]) -> list[_Call]:
+        """Those of ``calls`` that are written now that there is a turn. The others gave up."""
         with self._taking:
-            count = min(len(self._pending), _MAX_BATCH)
-            calls = [self._pending.popleft() for _ in range(count)]
-            live = [c for c in calls if not c.is_given_up and not c.future.cancelled()]
+            live = [call for call in calls if not _is_over(call)]
             for call in live:
-                call.is_taken = True
+                call.is_begun = True
         return live
 
     def _write(self, calls: list[_Call]) -> None:
@@ -195,9 +206,9 @@ class Writer:
 
     def _write_group(self, calls: list[_Call]) -> None:
         groups: dict[BatchFunction[Any, Any], list[_Call]] = {}
-        for call in calls:
-            groups.setdefault(call.function, []).append(call)
         with self._database.write() as connection:
+            for call in self._begin(calls):
+                groups.setdefault(call.function, []).append(call)
             for function, members in groups.items():
                 results = function(connection, [call.item for call in members])
                 for call, result in zip(members, results, strict=True):
@@ -219,6 +230,11 @@ class Writer:
             with suppress(RuntimeError):
                 calls[0].loop.call_soon_threadsafe(self.on_ready, self._ready)
         self._ready = {}
+
+
+def _is_over(call: _Call) -> bool:
+    """Whether nobody waits for it any more."""
+    return call.is_given_up or call.future.cancelled()
 
 
 def _resolve(calls: list[_Call]) -> None:

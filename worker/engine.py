@@ -91,9 +91,8 @@ class Engine:
 
     async def start(self) -> None:
         """Register and begin to work."""
-        await self._wait_for_database()
         self.writer.start()
-        await self.writer.call(register_workers, self._registration())
+        await self._register()
         self._heart.start()
         await self.ringer.start()
         await self._subscriber.start()
@@ -147,12 +146,13 @@ class Engine:
         self.database.close()
         _log.info("worker_stopped", worker_id=self.worker_id)
 
-    async def _wait_for_database(self) -> None:
-        """Migrate and read the clock, as soon as the database answers."""
+    async def _register(self) -> None:
+        """Migrate, read the clock and become known, as soon as the database allows it."""
         failures = 0
         while True:
             try:
                 await asyncio.to_thread(self._prepare_database)
+                await self.writer.call(register_workers, self._registration())
             except DatabaseUnavailable as error:
                 failures += 1
                 if failures == 1:

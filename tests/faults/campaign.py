@@ -96,7 +96,7 @@ class Campaign:
                 self.workers[number].terminate()
                 self.workers[number] = self.cluster.start_worker()
             case "pause worker":
-                self._pause(self.dice.choice(self.workers))
+                await self._pause(self.dice.choice(self.workers))
             case "kill API":
                 assert self.api is not None
                 self.api.kill()
@@ -109,7 +109,7 @@ class Campaign:
                 assert self.server is not None
                 await asyncio.to_thread(self.server.cut_connections)
 
-    def _pause(self, worker: Process) -> None:
+    async def _pause(self, worker: Process) -> None:
         lease = self.cluster.settings.lease_seconds
         seconds = self.dice.uniform(0.0, 2 * lease)
 
@@ -118,7 +118,7 @@ class Campaign:
             if worker.is_alive:
                 worker.resume()
 
-        worker.pause()
+        await self.cluster.pause(worker)
         task = asyncio.create_task(resume())
         self.resumes.add(task)
         task.add_done_callback(self.resumes.discard)

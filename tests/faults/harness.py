@@ -1,6 +1,7 @@
 """Real processes over a real database: started, hurt and ended by the tests of the faults."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -304,6 +305,33 @@ class Cluster:
 
         await wait_until(found, description=f"attempt {attempt} at {task} begins", timeout=12)
         return found()[0]
+
+    async def pause(self, process: Process) -> None:
+        """SIGSTOP, outside of any commit.
+
+        A process that is stopped while it has SQLite's one lock keeps everybody from writing for
+        as long as it stands: there is nothing to recover from until it goes on.
+        """
+        while True:
+            process.pause()
+            if not self.database.is_sqlite:
+                return
+            try:
+                await wait_until(self._can_write, description="a turn to write", timeout=0.5)
+            except AssertionError:
+                process.resume()
+            else:
+                return
+
+    def _can_write(self) -> bool:
+        with ExitStack() as stack:
+            for suffix in (".queue", ".lock"):
+                lock = stack.enter_context(Path(f"{self.database.url.database}{suffix}").open("a"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+            return True
 
     def process(self, pid: int) -> Process:
         """The process of a pid."""

@@ -5,6 +5,7 @@ The points are wrapped around the engine from outside, so that it holds no code 
 =================  ============================================================================
 ``before-commit``  the task has ended, its record has not begun
 ``in-commit``      its rows are written, the transaction is not committed
+``stand``          its rows are written, and the process stops (SIGSTOP) before the commit
 ``before-ring``    it is committed, and nobody was rung for what became ready
 ``before-start``   a start of a schedule is decided, nothing of it is written
 ``in-start``       it is written with its run, the transaction is not committed
@@ -44,6 +45,13 @@ def _record_and_die(connection: Connection, items: Sequence[Step]) -> list[Recor
     return recorded
 
 
+def _record_and_stand(connection: Connection, items: Sequence[Step]) -> list[Recorded]:
+    recorded = steps.record_steps(connection, items)
+    setattr(runner, "record_steps", steps.record_steps)  # noqa: B010  # as below
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return recorded
+
+
 def _start_and_die(connection: Connection, items: Sequence[Verdict]) -> list[CreatedRun | None]:
     created = carry_out(connection, items)
     _die()
@@ -79,6 +87,8 @@ def arrange(point: str) -> None:
             setattr(runner, "record_steps", _die)  # noqa: B010  # mypy sees a name of another module
         case "in-commit":
             setattr(runner, "record_steps", _record_and_die)  # noqa: B010  # the same
+        case "stand":
+            setattr(runner, "record_steps", _record_and_stand)  # noqa: B010  # the same
         case "before-ring":
             Ringer.ring = _die  # type: ignore[method-assign]
         case "before-start":

@@ -3,6 +3,9 @@
 import asyncio
 from pathlib import Path
 
+import httpx2
+
+from shared.ids import FlowRunId
 from tests.faults.checks import expect_visits
 from tests.faults.conftest import OpenCluster
 from tests.faults.flows import chain
@@ -45,6 +48,29 @@ async def test_without_the_fence_the_checks_find_the_late_result(
         await cluster.close()
 
 
+async def test_a_worker_that_stands_in_a_commit_holds_nobody_for_ever(
+    open_cluster: OpenCluster,
+) -> None:
+    cluster = await open_cluster(**QUICK, database_timeout_seconds=1.0)
+    standing = cluster.start_worker("stand")
+    await cluster.at_work([standing])
+    api = await cluster.start_api()
+    await cluster.submit(chain(1))
+    await wait_until(lambda: _stands(standing), description="it stands in its commit", timeout=10)
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        answer = await client.post(f"{api.url}/run-flow", json=chain(1))
+    if cluster.database.is_sqlite:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["type"].endswith("unavailable"), answer.text
+    else:
+        assert answer.status_code == 202, answer.text
+        cluster.acknowledged.append(FlowRunId(answer.json()["flow_run_id"]))
+    other = cluster.start_worker()
+    standing.resume()
+    await cluster.at_work([other])
+    await cluster.all_ended()
+
+
 async def _come_back_while_another_runs_the_task(cluster: Cluster, point: str = "") -> Process:
     """Stop a worker in a task until another one runs it; then both end it, one after the other."""
     first = cluster.start_worker(point)
@@ -53,7 +79,7 @@ async def _come_back_while_another_runs_the_task(cluster: Cluster, point: str = 
     await cluster.started(run, "t0")
     # Its wait has to have begun, or it would begin only when the worker is back.
     await asyncio.sleep(0.2)
-    first.pause()
+    await cluster.pause(first)
     cluster.start_worker()
     await cluster.started(run, "t0", attempt=2)
     cluster.look_closely()
@@ -72,6 +98,12 @@ async def _both_work_on(cluster: Cluster) -> None:
         expect_visits(connection, cluster.acknowledged[0], ["t0"])
         for run in runs:
             expect_visits(connection, run, ["t0", "t1"])
+
+
+def _stands(worker: Process) -> bool:
+    """Whether it is stopped, as Linux says: the state follows the name, which is in brackets."""
+    stat = Path(f"/proc/{worker.pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def _says(worker: Process, event: str) -> bool:
