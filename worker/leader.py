@@ -33,6 +33,10 @@ _log = structlog.get_logger(__name__)
 _ROUNDS_A_SWEEP = 2
 """So that a rescue comes a lease and at most half a second after the last heartbeat: with the
 defaults under five seconds, even on a busy machine."""
+_LEADS_FOR_ROUNDS = 3
+"""After so many rounds without a leader another one takes the lead. Sooner than a lease: who died
+just before or after its leader would otherwise be missed only when the leader is. Two that
+believe to lead do no harm, as every round is one transaction."""
 _PRUNE_EVERY_ROUNDS = 120
 _KEEP_WORKERS = timedelta(days=1)
 """How long a worker that ended stays in the list."""
@@ -78,7 +82,7 @@ def look_around(connection: Connection, items: Sequence[Round]) -> list[Report]:
 def _look_around(connection: Connection, item: Round) -> Report:
     settings, report = item.settings, Report()
     lease = settings.lease_seconds
-    report.is_leading = workers.try_lead(connection, item.worker_id, item.lease_now, lease)
+    report.is_leading = _try_lead(connection, item)
     if not report.is_leading:
         return report
     if item.declares:
@@ -108,6 +112,13 @@ def _look_around(connection: Connection, item: Round) -> Report:
             if not report.pruned:
                 upkeep.prune_definitions(connection, before)
     return report
+
+
+def _try_lead(connection: Connection, item: Round) -> bool:
+    settings = item.settings
+    rounds = _LEADS_FOR_ROUNDS * settings.sweep_seconds / _ROUNDS_A_SWEEP
+    leads_for = min(settings.lease_seconds, rounds)
+    return workers.try_lead(connection, item.worker_id, item.lease_now, leads_for)
 
 
 class Leader:

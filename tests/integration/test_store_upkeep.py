@@ -10,6 +10,7 @@ import pytest
 from shared.ids import BranchId, FlowRunId, WorkerId, new_id
 from shared.models import Branch, FlowRun, Join, LogLine, StoredDefinition, TaskRun
 from shared.models_workers import TaskType, WorkerRow
+from shared.settings import load_settings
 from shared.status import BranchState, RunStatus, TaskRunStatus
 from shared.store.freeing import rescue_branches
 from shared.store.logs import LoggedLine, add_lines
@@ -39,6 +40,7 @@ from tests.integration.store_rig import (
     flow_of,
     opened_for_module,
 )
+from worker.leader import Round, look_around
 
 LEASE_SECONDS = 4.0
 RACES = 15
@@ -286,6 +288,19 @@ def test_the_lead_falls_to_another_when_it_runs_out_or_is_given_back(store: Stor
     assert not _leads(store, third, LEASE_NOW + LEASE_SECONDS + 2)
     store.do(resign, second)
     assert _leads(store, third, LEASE_NOW + LEASE_SECONDS + 2)
+
+
+def test_a_leader_is_replaced_long_before_its_lease_as_a_worker_is_over(store: Store) -> None:
+    first, second = store.register(), store.register()
+    settings = load_settings(lease_seconds=LEASE_SECONDS, sweep_seconds=1.0)
+
+    def leads(worker: WorkerId, lease_now: float) -> bool:
+        (report,) = store.batch(look_around, Round(worker, lease_now, settings, prunes=False))
+        return report.is_leading
+
+    assert leads(first, LEASE_NOW)
+    assert not leads(second, LEASE_NOW + 1.0)
+    assert leads(second, LEASE_NOW + 2.0)
 
 
 def test_a_lead_from_before_a_reboot_does_not_last(store: Store) -> None:
