@@ -5,12 +5,24 @@ They do what they do by what they return, so a simulation runs them as they are.
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from shared.durations import Duration, format_duration
 from shared.errors import InvalidInput, TaskTimeout
-from shared.input_schema import check_input
+from shared.findings import Findings
+from shared.input_schema import check_input, check_input_schema
+from shared.params_schema import SCHEMA_FORMAT
 from shared.task_context import TaskContext
 from shared.tasks import BaseTask, Finish, Suspend, TaskOutput, TaskResult
 
@@ -35,12 +47,32 @@ class Noop(BaseTask):
 # --- sleep ---------------------------------------------------------------------------------------
 
 
+_TIME = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
+    r"([Zz]|[+-][0-9]{2}:?[0-9]{2})$"
+)
+"""The form of a time with its time zone."""
+
+
 class SleepParams(StrictParams):
     """Either of both; without any, it does not wait."""
 
     seconds: Duration = Field(default=0.0, alias="for", title="for")
     """How long: seconds, or text like ``"30s"``, ``"5m"``, ``"2d"``."""
-    until: AwareDatetime | None = None
+    until: (
+        Annotated[
+            AwareDatetime,
+            WithJsonSchema(
+                {
+                    "type": "string",
+                    "format": "date-time",
+                    "pattern": _TIME,
+                    "examples": ["2026-12-24T18:00:00Z", "2026-12-24T19:00:00+01:00"],
+                }
+            ),
+        ]
+        | None
+    ) = None
     """An ISO 8601 time with its time zone. One in the past does not wait."""
 
     @model_validator(mode="after")
@@ -81,9 +113,24 @@ class WaitParams(StrictParams):
     timeout: Duration | None = None
     """How long; passing it is an error. For ever where it is not given."""
     data_schema: dict[str, JsonValue] | bool | None = Field(
-        default=None, alias="schema", title="schema"
+        default=None,
+        alias="schema",
+        title="schema",
+        json_schema_extra={"format": SCHEMA_FORMAT},
     )
     """JSON Schema of what must come with it. Other JSON is refused when it is sent."""
+
+    @field_validator("data_schema")
+    @classmethod
+    def _is_a_schema(
+        cls, data_schema: dict[str, JsonValue] | bool | None
+    ) -> dict[str, JsonValue] | bool | None:
+        # Again, as expressions may have made it another one.
+        findings = Findings(1)
+        check_input_schema(data_schema, "", findings)
+        for error in findings.errors:
+            raise ValueError(f"{error.pointer}: {error.message}")
+        return data_schema
 
 
 class WaitForSignal(BaseTask):

@@ -113,6 +113,7 @@ Duration = Annotated[
                     "type": "string",
                     "maxLength": _MAX_TEXT,
                     "pattern": rf"^ *{_NUMBER} *(?:(?:{_UNIT}) *(?:{_NUMBER} *(?:{_UNIT}) *)*)?$",
+                    "examples": ["30s", "5m", "1h30m"],
                 },
             ],
             "description": "Seconds, or text such as 30s, 5m, 1h30m or 2d.",

@@ -1,12 +1,12 @@
 """The JSON Schema that a definition may ask of a run's input (draft 2020-12).
 
 A schema refers to nothing outside itself, so judging an input never opens a connection or a
-file. The library that judges is loaded only where there is a schema.
+file, and it cannot ask for more than a bounded time (:mod:`shared.schema_validator`).
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from pydantic import JsonValue
@@ -14,32 +14,125 @@ from pydantic import JsonValue
 from shared.documents import escape
 from shared.errors import Finding
 from shared.findings import Findings
-
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
+from shared.patterns import why_unusable
+from shared.schema_validator import TooMuchWork, errors_of
 
 _MAX_MESSAGE = 300
 _REFERENCES = ("$ref", "$dynamicRef")
+_DATA = frozenset({"const", "default", "enum", "examples"})
+"""What stands behind these is no schema, whatever it looks like."""
+_NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+"""Behind these stand schemas by names, which are no keywords."""
+_UNSUPPORTED = {
+    "unevaluatedItems": "unevaluatedItems is not supported: say it with items",
+    "unevaluatedProperties": "unevaluatedProperties is not supported: say it with "
+    "additionalProperties",
+}
 
 
 def check_input_schema(schema: JsonValue, pointer: str, findings: Findings) -> None:
     """Judge the schema itself."""
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or not _is_schema(schema, pointer, findings):
         return
-    from jsonschema import Draft202012Validator
+    seen: set[int] = set()
+    pending: list[tuple[str, JsonValue]] = [("", schema)]
+    while pending and not findings.is_full:
+        place, part = pending.pop()
+        # What is no object says nothing that could be wrong: the schema of schemas has seen it.
+        if not isinstance(part, dict) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        _check_part(part, pointer + place, findings, is_root=part is schema)
+        for keyword in _REFERENCES:
+            target = _target(schema, part.get(keyword))
+            if target is None:
+                continue
+            where, referred = target
+            if referred is _MISSING:
+                message = "refers to what is not in this schema"
+                findings.error(f"{pointer}{place}/{keyword}", "bad_reference", message)
+            elif id(referred) not in seen and _is_schema(referred, pointer + where, findings):
+                pending.append((where, referred))
+        pending += ((place + inside, one) for inside, one in _parts(part))
+
+
+def _is_schema(schema: Any, pointer: str, findings: Findings) -> bool:
+    from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.exceptions import SchemaError
 
-    for place, reference in _references(schema):
-        if not reference.startswith("#"):
-            message = "a schema may refer to nothing outside itself: begin with #"
-            findings.error(pointer + place, "remote_reference", message)
     try:
-        Draft202012Validator.check_schema(schema)
+        # Without the formats: whether a pattern is one is not for Python's engine to say.
+        Draft202012Validator.check_schema(schema, format_checker=FormatChecker(()))
     except SchemaError as error:
         place = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
         findings.error(pointer + place, "bad_schema", f"no JSON Schema: {_plain(error)}")
+        return False
     except RecursionError:
         findings.error(pointer, "bad_schema", "no JSON Schema: it is nested too deeply")
+        return False
+    return True
+
+
+def _check_part(
+    part: dict[str, JsonValue], pointer: str, findings: Findings, *, is_root: bool
+) -> None:
+    """Judge what the schema of schemas does not: references, patterns, what we cannot bound."""
+    for keyword in _REFERENCES:
+        reference = part.get(keyword)
+        if isinstance(reference, str) and not reference.startswith("#"):
+            message = "a schema may refer to nothing outside itself: begin with #"
+            findings.error(f"{pointer}/{keyword}", "remote_reference", message)
+    if not is_root and "$id" in part:
+        message = "only the whole schema may have an $id"
+        findings.error(f"{pointer}/$id", "bad_schema", message)
+    for keyword, message in _UNSUPPORTED.items():
+        if keyword in part:
+            findings.error(f"{pointer}/{keyword}", "unsupported_keyword", message)
+    pattern, by_pattern = part.get("pattern"), part.get("patternProperties")
+    if isinstance(pattern, str):
+        _check_pattern(pattern, f"{pointer}/pattern", findings)
+    for name in by_pattern if isinstance(by_pattern, dict) else ():
+        _check_pattern(name, f"{pointer}/patternProperties/{escape(name)}", findings)
+
+
+def _check_pattern(pattern: str, pointer: str, findings: Findings) -> None:
+    reason = why_unusable(pattern)
+    if reason is not None:
+        findings.error(pointer, "bad_pattern", f"no regular expression that is known: {reason}")
+
+
+def _parts(part: dict[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
+    """The schemas right in a schema, with their pointers in it."""
+    for keyword, value in part.items():
+        place = f"/{escape(keyword)}"
+        if keyword in _DATA:
+            continue
+        if isinstance(value, list):
+            yield from ((f"{place}/{index}", one) for index, one in enumerate(value))
+        elif keyword in _NAMED and isinstance(value, dict):
+            yield from ((f"{place}/{escape(name)}", one) for name, one in value.items())
+        else:
+            yield place, value
+
+
+_MISSING = object()
+
+
+def _target(schema: JsonValue, reference: JsonValue) -> "tuple[str, Any] | None":
+    """Where a reference by pointer leads, and what is there. Those by name are the library's."""
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    place = unquote(reference[1:])
+    found: Any = schema
+    for step in place.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name, _MISSING)
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            found = _MISSING
+    return place, found
 
 
 def check_input(schema: JsonValue, given: JsonValue, most: int) -> list[Finding]:
@@ -50,41 +143,18 @@ def check_input(schema: JsonValue, given: JsonValue, most: int) -> list[Finding]
         return [Finding("/input", "bad_input", "this flow takes no input")]
     from referencing.exceptions import Unresolvable
 
-    found: list[Finding] = []
     try:
-        for error in schema_validator(orjson.dumps(schema)).iter_errors(given):
-            place = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
-            found.append(Finding(f"/input{place}", "bad_input", _plain(error)))
-            if len(found) == most:
-                break
+        errors = errors_of(orjson.dumps(schema), given, most)
+    except TooMuchWork:
+        message = "it takes too much work to hold this against the schema"
+        return [Finding("/input", "bad_input", message)]
     except (RecursionError, Unresolvable):
         return [Finding("/input", "bad_input", "the input_schema refers to what is not there")]
+    found: list[Finding] = []
+    for error in errors:
+        place = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
+        found.append(Finding(f"/input{place}", "bad_input", _plain(error)))
     return found
-
-
-@lru_cache(maxsize=256)
-def schema_validator(schema: bytes) -> "Draft202012Validator":
-    """A validator for a schema, given as JSON, that was found good."""
-    from jsonschema import Draft202012Validator
-    from jsonschema_specifications import REGISTRY
-
-    # Given, because the default would fetch what is not known.
-    return Draft202012Validator(orjson.loads(schema), registry=REGISTRY)
-
-
-def _references(schema: JsonValue) -> Iterator[tuple[str, str]]:
-    """Every reference in a schema, with its pointer."""
-    pending: list[tuple[str, JsonValue]] = [("", schema)]
-    while pending:
-        place, value = pending.pop()
-        if isinstance(value, dict):
-            for key, inside in value.items():
-                where = f"{place}/{escape(key)}"
-                if key in _REFERENCES and isinstance(inside, str):
-                    yield where, inside
-                pending.append((where, inside))
-        elif isinstance(value, list):
-            pending.extend((f"{place}/{index}", inside) for index, inside in enumerate(value))
 
 
 def _plain(error: Any) -> str:

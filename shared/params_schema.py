@@ -16,14 +16,17 @@ from pydantic import JsonValue
 from shared.dataflow import MARK, holds_expression
 from shared.documents import escape
 from shared.findings import Findings, nearest_names, quoted
-from shared.input_schema import schema_validator
+from shared.input_schema import check_input_schema
+from shared.schema_validator import TooMuchWork, errors_of
 from shared.shape import text_of
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
 
+SCHEMA_FORMAT = "json-schema"
+"""As the ``format`` of a param: it is a JSON Schema itself, and is judged as one."""
 _MAX_MESSAGE = 200
+_MAX_EXAMPLES = 8
 _PLAIN_KEYWORDS = frozenset({"required", "additionalProperties", "type", "minProperties"})
 """What these say of an object or a list is true whatever the expressions in it give."""
 
@@ -50,8 +53,8 @@ def check_params(
     findings: Findings,
 ) -> None:
     """Judge the params of every task whose type has a schema."""
-    # Made when they are needed: of all types a definition uses few.
-    validators: dict[str, Draft202012Validator] = {}
+    # Written when they are needed: of all types a definition uses few.
+    schemas: dict[str, bytes] = {}
     good: set[tuple[str, bytes]] = set()
     for index, task in enumerate(tasks):
         if findings.is_full:
@@ -62,25 +65,53 @@ def check_params(
         params = task.get("params")
         if name not in params_schemas or not isinstance(params, dict | None):
             continue
-        if name not in validators:
-            validators[name] = schema_validator(orjson.dumps(params_schemas[name]))
+        if name not in schemas:
+            schemas[name] = orjson.dumps(params_schemas[name])
         key = (name, orjson.dumps(params))
         # Many tasks differ in their names only.
         if key in good:
             continue
-        place = f"{prefix}/tasks/{index}"
-        found = list(_judge(validators[name], {} if params is None else params))
-        for error in found:
-            _tell(error, place, params is None, findings)
-        if not found:
+        before = findings.error_count
+        _check_one(params, params_schemas[name], schemas[name], f"{prefix}/tasks/{index}", findings)
+        if findings.error_count == before:
             good.add(key)
 
 
-def _judge(validator: "Draft202012Validator", params: JsonValue) -> "Iterator[ValidationError]":
-    if not holds_expression(params):
-        yield from validator.iter_errors(params)
+def _check_one(
+    params: dict[str, JsonValue] | None,
+    schema: JsonValue,
+    schema_text: bytes,
+    place: str,
+    findings: Findings,
+) -> None:
+    """Judge the params of one task, which is at ``place``."""
+    try:
+        for error in _judge(schema_text, {} if params is None else params):
+            _tell(error, place, params is None, findings)
+    except TooMuchWork:
+        # The type's own model has the last word anyhow.
         return
-    for error in validator.iter_errors(_marked(params)):
+    if params is not None:
+        _check_schemas(params, schema, f"{place}/params", findings)
+
+
+def _check_schemas(
+    params: dict[str, JsonValue], schema: JsonValue, place: str, findings: Findings
+) -> None:
+    """Judge those params that are schemas."""
+    known = schema.get("properties") if isinstance(schema, dict) else None
+    for name, kind in known.items() if isinstance(known, dict) else ():
+        value = params.get(name)
+        is_schema = isinstance(kind, dict) and kind.get("format") == SCHEMA_FORMAT
+        if is_schema and not holds_expression(value):
+            check_input_schema(value, f"{place}/{escape(name)}", findings)
+
+
+def _judge(schema: bytes, params: JsonValue) -> "Iterator[ValidationError]":
+    if not holds_expression(params):
+        yield from errors_of(schema, params)
+        return
+    for error in errors_of(schema, _marked(params)):
         if not _is_open(error):
             yield error
 
@@ -164,10 +195,19 @@ _COMPLAINTS = {
 }
 
 
+def _examples(schema: Any) -> str:
+    """What a schema gives as examples, in words."""
+    given = schema.get("examples")
+    shown = [str(one) for one in given[:_MAX_EXAMPLES]] if isinstance(given, list) else []
+    return " or ".join([", ".join(shown[:-1]), *shown[-1:]] if len(shown) > 1 else shown)
+
+
 def _complaint(error: "ValidationError") -> str:
     """What the schema asks for, without the value: it may be long, or a secret."""
     wanted: Any = error.validator_value
     match error.validator:
+        case "pattern" if examples := _examples(error.schema):
+            return f"must look like {examples}"
         case "type":
             kinds = wanted if isinstance(wanted, list) else [wanted]
             return f"must be of type {' or '.join(kinds)}"

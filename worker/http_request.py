@@ -56,6 +56,13 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_AnyCase: TypeAlias = Annotated[
+    str, Field(pattern=f"^(?i:{'|'.join(_METHODS)})$", examples=[*_METHODS])
+]
+"""What :class:`HttpRequestParams` takes as a method."""
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, int | str) else value
 
@@ -69,7 +76,7 @@ class HttpRequestParams(BaseModel):
     """``http://`` or ``https://``, without user name and password."""
     method: Annotated[
         Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        BeforeValidator(_upper, json_schema_input_type=str),
+        BeforeValidator(_upper, json_schema_input_type=_AnyCase),
     ] = "GET"
     headers: dict[str, str] = Field(default_factory=dict, max_length=MAX_HEADERS)
     query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)

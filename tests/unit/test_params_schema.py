@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from shared.control_tasks import WaitForSignal
+from shared.errors import InvalidParams
 from shared.registry import load_registry
+from shared.task_params import read_params
 from shared.validation import Validated, validate_definition
 
 TYPES = load_registry(()).types()
@@ -74,7 +77,16 @@ def test_what_fits_or_may_fit_is_accepted(task_type: str, params: Any) -> None:
         ("wait_for_signal", {"signal": ""}, "/params/signal", "bad_param", "at least 1 char"),
         ("sleep", {"fro": 3}, "/params/fro", "unknown_param", 'no param "fro"'),
         ("sleep", {"for": []}, "/params/for", "bad_param", "of type number, or must be of type"),
-        ("sleep", {"for": "soon"}, "/params/for", "bad_param", "has not the form"),
+        ("sleep", {"for": "soon"}, "/params/for", "bad_param", "look like 30s, 5m or 1h30m"),
+        ("sleep", {"until": "yesterday"}, "/params/until", "bad_param", "look like 2026-12-24T"),
+        ("sleep", {"until": "2026-12-24"}, "/params/until", "bad_param", "look like 2026-12-24T"),
+        (
+            "http_request",
+            {"url": "https://example.org", "method": "TRACE"},
+            "/params/method",
+            "bad_param",
+            "look like GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        ),
         ("fail", {"message": ["${input.x}"]}, "/params/message", "bad_param", "of type string"),
         ("http_request", {"url": 7}, "/params/url", "bad_param", "of type string"),
         ("resize", {"size": {}}, "/params/size", "missing_param", '"width" is missing'),
@@ -96,6 +108,26 @@ def test_what_does_not_fit_is_told_with_its_place(
     errors = [e for e in _judge(task_type, params).errors if e.code.endswith("_param")]
     assert [(e.pointer, e.code) for e in errors] == [(f"/flow/tasks/0{pointer}", code)]
     assert message in errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer", "code"),
+    [
+        ({"type": "objekt"}, "/type", "bad_schema"),
+        ({"properties": {"a": {"pattern": "("}}}, "/properties/a/pattern", "bad_pattern"),
+        ({"$ref": "https://example.org"}, "/$ref", "remote_reference"),
+    ],
+)
+def test_a_param_that_is_a_schema_is_judged_as_one(schema: Any, pointer: str, code: str) -> None:
+    errors = _judge("wait_for_signal", {"signal": "go", "schema": schema}).errors
+    assert (f"/flow/tasks/0/params/schema{pointer}", code) in [(e.pointer, e.code) for e in errors]
+
+
+def test_a_schema_with_expressions_is_judged_when_the_task_runs() -> None:
+    params = {"signal": "go", "schema": {"const": "${input.answer}", "type": "objekt"}}
+    assert _judge("wait_for_signal", params).errors == ()
+    with pytest.raises(InvalidParams, match="/type: no JSON Schema"):
+        read_params(WaitForSignal, {"signal": "go", "schema": {"type": "objekt"}})
 
 
 def test_a_name_that_is_nearly_right_is_suggested() -> None:
