@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from shared.ids import WorkerId, new_id
+from shared.settings import Settings
 from shared.status import BranchState
 from shared.store.branches import Visit
 from shared.store.freeing import free_all, free_stray
 from shared.store.workers import leave, mark_lost
 from tests.integration.store_rig import DATABASES, LEASE_NOW, Store, opened_for_module
+from worker.leader import Round, look_around
 
 LATER = LEASE_NOW + 7
 
@@ -73,3 +75,14 @@ def test_a_worker_that_leaves_gives_back_all_it_holds(store: Store) -> None:
     assert store.do(free_all, worker, LATER) == [mine.branch_id]
     assert store.branch(mine.branch_id).state == BranchState.READY
     assert store.branch(other.branch_id).worker_id == neighbour
+
+
+def test_the_leader_frees_strays_in_each_of_its_rounds(store: Store) -> None:
+    """Nobody else looks for them: a stray that the leader leaves stands for ever."""
+    victim, leader = store.register(), store.register()
+    store.do(mark_lost, [victim])
+    held = _held_by(store, victim)
+    round_ = Round(leader, LEASE_NOW, Settings(), prunes=False, declares=False)
+    (report,) = store.do(look_around, [round_])
+    assert report.rescued == [held.branch_id]
+    assert store.branch(held.branch_id).state == BranchState.READY
