@@ -4,8 +4,9 @@ A problem says what is wrong and where. It never repeats the input but for the n
 finding carries, never tells how the service works inside, and is at most 4 KB long.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import orjson
@@ -105,13 +106,14 @@ TOO_LATE = Kind(
 
 def problem_response(
     kind: Kind,
-    detail: str,
+    detail: str | Callable[[int], str],
     findings: Sequence[Finding] = (),
     *,
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, int | str] | None = None,
 ) -> Response:
-    """The answer for a problem. ``extra`` are further members of it."""
+    """The answer for a problem. ``extra`` are further members of it; a ``detail`` may depend on how
+    many of the findings are told."""
     return Response(
         _document(kind, detail, findings, extra or {}),
         status_code=kind.status,
@@ -126,7 +128,7 @@ async def on_error(_request: Request, error: Exception) -> Response:
     kind = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
     match error:
         case RefusedDefinition():
-            return problem_response(kind, _count(error), error.findings)
+            return problem_response(kind, partial(_count, error.error_count), error.findings)
         case InvalidDefinition() | InvalidRequest():
             return problem_response(kind, str(error), error.findings)
         case InvalidDocument():
@@ -172,30 +174,34 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
     return await on_error(request, InvalidRequest(findings))
 
 
-def _count(error: RefusedDefinition) -> str:
-    count = error.error_count
+def _count(count: int, listed: int) -> str:
     if count == 1:
         return "The definition has an error."
-    listed = f"; the first {MAX_FINDINGS} are listed" if count > MAX_FINDINGS else ""
-    return f"The definition has {count} errors{listed}."
+    told = "" if listed == count else f"; the first {listed} are listed"
+    return f"The definition has {count} errors{told}."
 
 
 def _document(
-    kind: Kind, detail: str, findings: Sequence[Finding], extra: Mapping[str, int | str]
+    kind: Kind,
+    detail: str | Callable[[int], str],
+    findings: Sequence[Finding],
+    extra: Mapping[str, int | str],
 ) -> bytes:
     """As many findings as fit, at least one of them."""
+    say = detail if callable(detail) else lambda _: detail
     listed = [_finding(finding) for finding in findings[:MAX_FINDINGS]]
     document: dict[str, object] = {
         "type": f"urn:flow-manager:problem:{kind.name}",
         "title": kind.title,
         "status": int(kind.status),
-        "detail": _cut(detail),
+        "detail": _cut(say(len(listed))),
         **extra,
         "errors": listed,
     }
     content = orjson.dumps(document)
     while len(content) > MAX_PROBLEM_BYTES and len(listed) > 1:
         listed.pop()
+        document["detail"] = _cut(say(len(listed)))
         content = orjson.dumps(document)
     return content
 

@@ -31,7 +31,10 @@ def unreachable(url: httpx2.URL, error: Exception) -> str:
     # Without what stands before an @: it may be a password.
     address = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
     reason = str(error) or type(error).__name__
-    return f"no answer from {address}: {reason}"
+    return (
+        f"no answer from {address} ({reason}); start a service with `flow-manager dev`, "
+        "or say where it is with --url or FLOW_URL"
+    )
 
 
 def read_answer(call: Call[T], response: httpx2.Response) -> T:

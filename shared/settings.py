@@ -237,15 +237,15 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _webhooks_are_signed(self) -> Self:
         if self.webhook_urls and not self.webhook_secret:
-            raise ValueError("webhook_urls need a webhook_secret (FLOW_WEBHOOK_SECRET)")
+            raise ValueError("FLOW_WEBHOOK_URLS needs a FLOW_WEBHOOK_SECRET")
         return self
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
-                f"lease_seconds ({self.lease_seconds}) must be at least twice "
-                f"heartbeat_seconds ({self.heartbeat_seconds})"
+                f"FLOW_LEASE_SECONDS ({self.lease_seconds:g}) must be at least twice "
+                f"FLOW_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"
             )
         return self
 
@@ -266,7 +266,8 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks what comes in
     except ValidationError as error:
         problems = "; ".join(
-            f"{'FLOW_' + str(e['loc'][0]).upper() if e['loc'] else 'settings'}: {e['msg']}"
+            (f"FLOW_{str(e['loc'][0]).upper()}: " if e["loc"] else "")
+            + e["msg"].removeprefix("Value error, ")
             for e in error.errors(include_input=False, include_url=False)
         )
         raise InvalidSettings(problems) from None

@@ -190,6 +190,8 @@ def _translate(error: ValidationError, pointer: str, findings: Findings) -> None
         code, message = _explain(one["type"], dict(one.get("ctx") or {}))
         if field.startswith("target_task") and code == "wrong_type":
             message = f'must be a task, a list of tasks, or "{END}"'
+        elif path[-1:] == ["retry"] and code == "wrong_type":
+            message = "must be a whole number, which is the attempts in all, or an object"
         place = pointer if one["type"] == "missing" else where
         findings.error(place, code, f'"{field}" {message}' if field else f"this {message}")
 

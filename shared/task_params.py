@@ -28,7 +28,10 @@ def _describe(error: ValidationError) -> str:
     """Each field that does not fit and why, without the values: they may be secrets."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     lines = [
-        f"{'.'.join(['params', *(str(part) for part in e['loc'])])}: {e['msg']}" for e in found[:20]
+        ".".join(["params", *map(str, one["loc"])])
+        + ": "
+        + one["msg"].removeprefix("Value error, ")
+        for one in found[:20]
     ]
     more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
     return "; ".join(lines) + more

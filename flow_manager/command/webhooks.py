@@ -15,6 +15,13 @@ class State(StrEnum):
     DELIVERED = "delivered"
 
 
+_NONE = {
+    State.DEAD: "No delivery was given up. Others are shown by --state pending and delivered.",
+    State.PENDING: "No delivery is under way.",
+    State.DELIVERED: "Nothing was delivered yet.",
+}
+
+
 def webhooks(
     state: State = typer.Option(State.DEAD, "--state", help="Deliveries in this state."),
     limit: int = typer.Option(50, min=1, max=1_000, help="How many at most."),
@@ -33,4 +40,4 @@ def webhooks(
     names = ("flow_run_id", "type", "host", "attempts", "status_code", "error", "created_at")
     rows = [[cell(row.get(name)) for name in names] for row in rows_in(document)]
     columns = ("run", "event", "receiver", "attempts", "answer", "error", "created")
-    print_table(columns, rows, empty=f"No delivery is {state.value}.")
+    print_table(columns, rows, empty=_NONE[state])

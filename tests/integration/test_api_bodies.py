@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -155,6 +157,32 @@ def _request(chunks: AsyncIterator[bytes], *headers: tuple[bytes, bytes]) -> Req
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
     return Request({"type": "http", "method": "POST", "headers": list(headers)}, receive)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ([{"name": "a", "type": "nope"}], "The definition has an error."),
+        ([{"name": f"t{n}", "type": "nope"} for n in range(5)], "has 5 errors."),
+        ([{"name": f"t{n}", "type": "nope"} for n in range(50)], "has 50 errors; the first 20 are"),
+        (
+            [{"name": "a", "type": "sleep", "params": {f"{n:0400}": n for n in range(20)}}],
+            "has 20 errors; the first",
+        ),
+    ],
+)
+def test_the_sentence_counts_all_errors_and_those_that_it_lists(
+    client: TestClient, tasks: list[dict[str, Any]], said: str
+) -> None:
+    links = [
+        {"source_task": one["name"], "target_task_success": other["name"]}
+        for one, other in pairwise(tasks)
+    ]
+    flow = {"id": "f", "start_task": tasks[0]["name"], "tasks": tasks, "conditions": links}
+    problem = client.post("/run-flow", json=flow).json()
+    assert said in problem["detail"]
+    if "first" in problem["detail"]:
+        assert f"the first {len(problem['errors'])} are listed" in problem["detail"]
 
 
 async def test_declared_length_is_refused_before_anything_is_read(tmp_path: Path) -> None:

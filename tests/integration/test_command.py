@@ -162,7 +162,10 @@ def test_workers_of_dev_take_every_queue(service: Service, tmp_path: Path) -> No
 
 
 def test_webhooks_are_listed(service: Service) -> None:
-    assert run(service, "webhooks").stdout.strip() == "No delivery is dead."
+    assert (
+        run(service, "webhooks").stdout.strip()
+        == "No delivery was given up. Others are shown by --state pending and delivered."
+    )
     document = json.loads(run(service, "webhooks", "--state", "pending", "--json").stdout)
     assert document == {"webhooks": [], "next_cursor": None}
 
@@ -278,6 +281,7 @@ def test_an_absent_service_is_one_sentence() -> None:
     done = run_command("runs", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert done.stderr.startswith("flow-manager: no answer from http://127.0.0.1:")
+    assert "start a service with `flow-manager dev`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

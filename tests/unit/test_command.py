@@ -77,6 +77,26 @@ def test_a_bad_value_is_refused_before_a_process_is_started() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"lease_seconds": "1", "heartbeat_seconds": "2"},
+            r"^FLOW_LEASE_SECONDS \(1\) must be at least twice FLOW_HEARTBEAT_SECONDS \(2\)$",
+        ),
+        (
+            {"webhook_urls": "https://example.org"},
+            r"^FLOW_WEBHOOK_URLS needs a FLOW_WEBHOOK_SECRET$",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_named_as_they_are_set(
+    given: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        environment_with(given)
+
+
+@pytest.mark.parametrize(
     ("version", "verdict"),
     [
         ("3.6.23", Verdict.FINE),

@@ -35,6 +35,15 @@ def test_a_good_definition_is_read_whole() -> None:
     assert [task.name for task in shape.definition.tasks] == ["a"]
 
 
+def test_a_retry_of_another_kind_is_told_both_forms() -> None:
+    wrong: list[JsonValue] = ["3", [3], True]
+    for retry in wrong:
+        _, findings = _read(_flow([{"name": "a", "retry": retry}], []))
+        (error,) = findings.errors
+        assert error.pointer == "/tasks/0/retry"
+        assert "a whole number, which is the attempts in all, or an object" in error.message
+
+
 def test_a_bad_item_leaves_the_others_readable() -> None:
     shape, findings = _read(_flow([{"name": "a", "x": 1}, {"name": "b"}], [7, _lead("a", "b")]))
     assert shape.definition is None
