@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
@@ -12,7 +11,6 @@ from sqlalchemy import Connection, text
 from shared.afterwards import Ready, at_the_end
 from shared.database import Database, create_database
 from shared.errors import DatabaseUnavailable
-from shared.file_turns import FileTurns
 from shared.ids import BranchId
 from shared.settings import load_settings
 from shared.writer import Writer, apart
@@ -269,56 +267,6 @@ async def test_a_call_that_gets_no_turn_in_time_fails_and_is_never_written(
         await held
         assert await writer.call(note, 2) == (2, 1)
     assert _notes(database) == [2]
-
-
-@asynccontextmanager
-async def _lock_held_elsewhere(database: Database) -> AsyncIterator[None]:
-    """Have another process, as far as the files' locks can tell, stop in its turn."""
-    turns = FileTurns(Path(str(database.url.database)))
-    is_held, may_leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with turns.take():
-            is_held.set()
-            may_leave.wait(PATIENCE_SECONDS)
-
-    holder = asyncio.create_task(asyncio.to_thread(hold))
-    await wait_until(is_held.is_set, description="the lock is held")
-    try:
-        yield
-    finally:
-        may_leave.set()
-        await holder
-
-
-async def test_no_call_waits_forever_for_a_process_that_stopped_in_its_turn(
-    sqlite_url: str,
-) -> None:
-    settings = load_settings(database_url=sqlite_url)
-    database = create_database(settings)
-    with database.write() as connection:
-        connection.execute(text("CREATE TABLE note (id INTEGER PRIMARY KEY)"))
-    async with _running(database, timeout_seconds=0.1) as writer:
-        async with _lock_held_elsewhere(database):
-            # The first of them is in the writer's hands, the others wait behind it.
-            calls = [writer.call(note, number) for number in range(3)]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            assert [type(result) for result in results] == [DatabaseUnavailable] * 3
-        assert await writer.call(note, 7) == (7, 1)
-    assert _notes(database) == [7]
-    database.close()
-
-
-async def test_a_writer_can_be_closed_while_another_process_holds_the_lock(
-    sqlite_url: str,
-) -> None:
-    database = create_database(load_settings(database_url=sqlite_url))
-    async with _running(database, timeout_seconds=0.1) as writer, _lock_held_elsewhere(database):
-        with pytest.raises(DatabaseUnavailable):
-            await writer.call(note, 1)
-        async with asyncio.timeout(PATIENCE_SECONDS / 2):
-            await asyncio.to_thread(writer.close)
-    database.close()
 
 
 async def test_close_writes_what_waits_and_refuses_what_comes_after(database: Database) -> None:
