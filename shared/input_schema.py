@@ -19,6 +19,8 @@ from shared.schema_validator import TooMuchWork, errors_of
 
 _MAX_MESSAGE = 300
 _REFERENCES = ("$ref", "$dynamicRef")
+_MAX_PATTERNS = 100
+"""Of one schema: to make one ready may take tens of milliseconds."""
 _DATA = frozenset({"const", "default", "enum", "examples"})
 """What stands behind these is no schema, whatever it looks like."""
 _NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
@@ -35,6 +37,7 @@ def check_input_schema(schema: JsonValue, pointer: str, findings: Findings) -> N
     if not isinstance(schema, dict) or not _is_schema(schema, pointer, findings):
         return
     seen: set[int] = set()
+    known: set[str] = set()
     pending: list[tuple[str, JsonValue]] = [("", schema)]
     while pending and not findings.is_full:
         place, part = pending.pop()
@@ -43,6 +46,7 @@ def check_input_schema(schema: JsonValue, pointer: str, findings: Findings) -> N
             continue
         seen.add(id(part))
         _check_part(part, pointer + place, findings, is_root=part is schema)
+        _check_patterns(part, pointer + place, known, findings)
         for keyword in _REFERENCES:
             target = _target(schema, part.get(keyword))
             if target is None:
@@ -88,17 +92,29 @@ def _check_part(
     for keyword, message in _UNSUPPORTED.items():
         if keyword in part:
             findings.error(f"{pointer}/{keyword}", "unsupported_keyword", message)
+
+
+def _check_patterns(
+    part: dict[str, JsonValue], pointer: str, known: set[str], findings: Findings
+) -> None:
+    """Judge the patterns right in a schema; ``known`` are those that were judged before."""
+    found: list[tuple[str, str]] = []
     pattern, by_pattern = part.get("pattern"), part.get("patternProperties")
     if isinstance(pattern, str):
-        _check_pattern(pattern, f"{pointer}/pattern", findings)
+        found.append((f"{pointer}/pattern", pattern))
     for name in by_pattern if isinstance(by_pattern, dict) else ():
-        _check_pattern(name, f"{pointer}/patternProperties/{escape(name)}", findings)
-
-
-def _check_pattern(pattern: str, pointer: str, findings: Findings) -> None:
-    reason = why_unusable(pattern)
-    if reason is not None:
-        findings.error(pointer, "bad_pattern", f"no regular expression that is known: {reason}")
+        found.append((f"{pointer}/patternProperties/{escape(name)}", name))
+    for place, one in found:
+        if findings.is_full or one in known:
+            continue
+        known.add(one)
+        if len(known) > _MAX_PATTERNS:
+            message = f"a schema may hold at most {_MAX_PATTERNS} different patterns"
+            findings.error(place, "too_many", message)
+            return
+        reason = why_unusable(one)
+        if reason is not None:
+            findings.error(place, "bad_pattern", f"no regular expression that is known: {reason}")
 
 
 def _parts(part: dict[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:

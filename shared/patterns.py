@@ -33,6 +33,7 @@ _TOKEN = re.compile(
 """The parts of a pattern, each in one step: nothing here can be tried in two ways."""
 
 
+@lru_cache(maxsize=1024)
 def why_unusable(pattern: str) -> str | None:
     """What keeps a pattern from being used, or None."""
     if len(pattern) > MAX_LENGTH:

@@ -39,7 +39,7 @@ _Keyword = Callable[[Any, Any, Any, Any], "Iterable[ValidationError] | None"]
 
 
 class TooMuchWork(Exception):
-    """To judge a value takes more steps than there are."""
+    """To judge a value takes more steps than there are, or a pattern whose time has no bound."""
 
 
 def errors_of(
@@ -48,7 +48,7 @@ def errors_of(
     """What is wrong with a value by a schema, given as JSON, that was found good.
 
     Raises:
-        TooMuchWork: after so many ``steps``.
+        TooMuchWork: after so many ``steps``, or where a task type has a pattern of another kind.
         RecursionError: where schema or value are nested too deeply.
         referencing.exceptions.Unresolvable: where the schema names what it does not hold.
     """
@@ -107,6 +107,8 @@ def _spend(steps: int) -> None:
 
 
 def _finds(pattern: str, text: str) -> bool:
+    if patterns.why_unusable(pattern) is not None:
+        raise TooMuchWork
     _spend(patterns.states(pattern) * len(text) // _STATES_A_STEP)
     return patterns.finds(pattern, text)
 

@@ -37,6 +37,7 @@ def _found(schema: Any) -> list[tuple[str, str]]:
         ({"pattern": "((a{100}){100}){100}"}, "/pattern", "bad_pattern"),
         ({"pattern": "[" * 2_000}, "/pattern", "bad_pattern"),
         ({"pattern": "(" * 2_000}, "/pattern", "bad_pattern"),
+        ({"anyOf": [{"pattern": f"a{n}"} for n in range(101)]}, "/anyOf/0/pattern", "too_many"),
         ({"patternProperties": {"a/(": {}}}, "/patternProperties/a~1(", "bad_pattern"),
         ({"items": {"anyOf": [{}, {"pattern": "("}]}}, "/items/anyOf/1/pattern", "bad_pattern"),
         ({"$ref": "https://example.org/s.json"}, "/$ref", "remote_reference"),

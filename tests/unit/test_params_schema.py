@@ -130,6 +130,15 @@ def test_a_schema_with_expressions_is_judged_when_the_task_runs() -> None:
         read_params(WaitForSignal, {"signal": "go", "schema": {"type": "objekt"}})
 
 
+def test_a_pattern_of_another_kind_is_left_to_the_model_of_the_type() -> None:
+    validated = validate_definition(
+        {"id": "f", "start_task": "t", "tasks": [{"name": "t", "params": {"code": "abc"}}]},
+        task_types=["t"],
+        params_schemas={"t": {"properties": {"code": {"pattern": "^(?=.*[0-9])"}}}},
+    )
+    assert validated.errors == ()
+
+
 def test_a_name_that_is_nearly_right_is_suggested() -> None:
     (error,) = _judge("sleep", {"untl": "2030-01-01T00:00:00Z"}).errors
     assert error.suggestion == 'did you mean "until"?'
