@@ -14,13 +14,14 @@ from pydantic import JsonValue
 from shared.documents import escape
 from shared.errors import Finding
 from shared.findings import Findings
-from shared.patterns import why_unusable
+from shared.patterns import MAX_STATES, states, why_unusable
 from shared.schema_validator import TooMuchWork, errors_of
 
 _MAX_MESSAGE = 300
 _REFERENCES = ("$ref", "$dynamicRef")
 _MAX_PATTERNS = 100
-"""Of one schema: to make one ready may take tens of milliseconds."""
+_MAX_STATES = 2 * MAX_STATES
+"""Of all patterns of a schema: to make them ready may take as many milliseconds as hundreds."""
 _DATA = frozenset({"const", "default", "enum", "examples"})
 """What stands behind these is no schema, whatever it looks like."""
 _NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
@@ -111,6 +112,10 @@ def _check_patterns(
         if len(known) > _MAX_PATTERNS:
             message = f"a schema may hold at most {_MAX_PATTERNS} different patterns"
             findings.error(place, "too_many", message)
+            return
+        if states(one) <= MAX_STATES and sum(map(states, known)) > _MAX_STATES:
+            message = "the patterns of this schema repeat too much together"
+            findings.error(place, "bad_pattern", message)
             return
         reason = why_unusable(one)
         if reason is not None:

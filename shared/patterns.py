@@ -15,15 +15,18 @@ from functools import lru_cache
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 MAX_STATES = 10_000
-"""Of one pattern: more need some 0.1 milliseconds a character."""
+"""Of one pattern: more take some 30 milliseconds to make ready, and 0.1 a character."""
+_UNICODE_STATES = 100
+"""Of a class such as ``\\w``, which holds characters of all scripts, each several bytes long."""
 MAX_LENGTH = 2_000
 """Characters of one pattern."""
 _MAX_REASON = 150
 
 _TOKEN = re.compile(
-    r"""\\[pPxuU]\{[^}]*\}      # a class by name, or a character by number
+    r"""(?P<unicode>\\[pP](?:\{[^}]*\}|.) | \\[wWdDsS])
+      | \\[xuU]\{[^}]*\}        # a character by number
       | \\.                     # an escape
-      | \[\^?\]?(?:\\.|[^\]\\])*\]  # a class
+      | (?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])
       | \{(?P<least>\d+)(?:,(?P<most>\d*))?\}
       | (?P<bracket>[()])
       | (?P<sign>[*+?|^$])
@@ -31,6 +34,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """The parts of a pattern, each in one step: nothing here can be tried in two ways."""
+
+_WIDE = re.compile(r"\\[pPwWdDsS]")
+"""A class with such a one in it."""
 
 
 @lru_cache(maxsize=1024)
@@ -72,8 +78,9 @@ def states(pattern: str) -> int:
             last = total
             total += groups.pop()
         elif token["sign"] is None:
-            last = 1
-            total += 1
+            is_wide = token["unicode"] or _WIDE.search(token["class"] or "")
+            last = _UNICODE_STATES if is_wide else 1
+            total += last
     return total + sum(groups)
 
 

@@ -38,6 +38,12 @@ def _found(schema: Any) -> list[tuple[str, str]]:
         ({"pattern": "[" * 2_000}, "/pattern", "bad_pattern"),
         ({"pattern": "(" * 2_000}, "/pattern", "bad_pattern"),
         ({"anyOf": [{"pattern": f"a{n}"} for n in range(101)]}, "/anyOf/0/pattern", "too_many"),
+        ({"pattern": r"\w{101}"}, "/pattern", "bad_pattern"),
+        (
+            {"allOf": [{"pattern": rf"\w{{90}}{n}"} for n in range(9)]},
+            "/allOf/6/pattern",
+            "bad_pattern",
+        ),
         ({"patternProperties": {"a/(": {}}}, "/patternProperties/a~1(", "bad_pattern"),
         ({"items": {"anyOf": [{}, {"pattern": "("}]}}, "/items/anyOf/1/pattern", "bad_pattern"),
         ({"$ref": "https://example.org/s.json"}, "/$ref", "remote_reference"),
@@ -98,6 +104,14 @@ def test_no_schema_holds_a_process(schema: Any, value: Any) -> None:
     began = time.monotonic()
     check_input(schema, value, 20)
     assert time.monotonic() - began < PATIENCE_SECONDS
+
+
+def test_no_schema_takes_long_to_be_judged_itself() -> None:
+    costly = {"allOf": [{"pattern": rf"\w{{90}}{n}"} for n in range(100)]}
+    began = time.monotonic()
+    _found(costly)
+    # A twentieth of what it takes without the bound on all of them.
+    assert time.monotonic() - began < 1
 
 
 def test_what_takes_too_much_work_is_refused_with_a_sentence() -> None:
@@ -176,7 +190,8 @@ def test_a_value_fits_exactly_where_the_library_says_so(schema: Any, value: Any)
         ("((a{10}){10}){10}", 1_000),
         (r"[a{9}]{3}", 3),
         (r"a\{9}", 4),
-        (r"\p{Greek}{3}", 3),
+        (r"\p{Greek}{3}", 300),
+        (r"\w{2}[\d.]", 300),
         ("a{99999999999999}", 999_999_999),
     ],
 )
