@@ -167,11 +167,17 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
         Finding(
             "/" + "/".join(str(part) for part in one["loc"]),
             f"invalid_{one['loc'][0]}",
-            str(one["msg"]).removeprefix("Value error, "),
+            _named(one["loc"], str(one["msg"])),
         )
         for one in error.errors()[:MAX_FINDINGS]
     ]
     return await on_error(request, InvalidRequest(findings))
+
+
+def _named(place: Sequence[str | int], message: str) -> str:
+    """What is wrong with a parameter, as a sentence that names it."""
+    said = message.removeprefix("Value error, ").removeprefix("Input ")
+    return f'"{place[-1]}" {said}' if said != message else f'"{place[-1]}": {message}'
 
 
 def _count(count: int, listed: int) -> str:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +21,14 @@ from api.operations import (
 from api.parameters import Limit, Text
 from api.refusals import InvalidRequest, RefusedDefinition
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.definition import MAX_VERSION
 from shared.errors import Finding, NotFound
 from shared.findings import quoted
 from shared.queries import definitions as queries
 from shared.store.definitions import DeleteFlow, NewVersion, delete_flows, put_versions
 
-router = APIRouter()
+router = strict_router()
 
 _FlowId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Version = Annotated[int | None, Query(ge=1, le=MAX_VERSION, description="The newest without it.")]

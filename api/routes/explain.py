@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from fastapi import APIRouter
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +12,14 @@ from api.operations import EXPLAIN
 from api.parameters import run_id, unknown_run
 from api.representations import dump
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.explanation import explain, summary
 from shared.ids import FlowRunId
 from shared.lease_clock import LeaseClock
 from shared.queries.explain import Moment, Standing, read_standing
 from shared.settings import Settings
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.get("/flows/{flow_run_id}/explain", response_model=None, **EXPLAIN)

@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import replace
 from http import HTTPStatus
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,13 +15,14 @@ from api.operations import RERUN
 from api.parameters import idempotency_key, run_id, unknown_run
 from api.rerunning import RerunRequest, check_begin, not_over, read_parts, read_request
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.errors import IdempotencyMismatch
 from shared.queries.runs import run_statuses
 from shared.status import RunStatus
 from shared.store.reruns import NewRerun, create_reruns
 from shared.submissions import Submission
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.post("/flows/{flow_run_id}/rerun", response_model=None, **RERUN)

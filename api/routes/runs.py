@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,13 +26,14 @@ from api.parameters import (
     wait_seconds,
 )
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.errors import Conflict, RunIsOver
 from shared.ids import FlowRunId
 from shared.queries import runs
 from shared.status import Outcome, RunStatus
 from shared.store.stopping import Cancel, cancel_runs
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.get("/flows", response_model=None, **LIST_RUNS)

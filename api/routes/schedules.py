@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +27,7 @@ from api.schedule_operations import (
     RESUME_SCHEDULE,
     TRIGGER_SCHEDULE,
 )
+from api.strict_routes import strict_router
 from api.submission import PreparedRun
 from shared.cron import SCHEDULE_KEYS
 from shared.documents import parse_document
@@ -46,7 +47,7 @@ from shared.store.schedules import (
     put_schedules,
 )
 
-router = APIRouter()
+router = strict_router()
 
 ScheduleCursor = Annotated[Text, Query(description="`next_cursor` of the page before.")]
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 import orjson
-from fastapi import APIRouter
 from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from api.operations import SEND_SIGNAL
 from api.parameters import idempotency_key, run_id, unknown_run
 from api.refusals import InvalidRequest, invalid
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.dataflow import holds_expression
 from shared.definition import MAX_NAME_LENGTH
 from shared.documents import parse_document
@@ -25,7 +25,7 @@ from shared.queries import runs
 from shared.status import RunStatus
 from shared.store.signals import NewSignal, send_signals
 
-router = APIRouter()
+router = strict_router()
 
 _MAX_FINDINGS = 20
 

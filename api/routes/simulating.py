@@ -1,6 +1,5 @@
 """``POST /flows/simulate``: the way a definition takes for given outcomes and data."""
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -8,8 +7,9 @@ from api.answers import json_answer
 from api.bodies import read_body
 from api.operations import SIMULATE
 from api.resources import resources_of
+from api.strict_routes import strict_router
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.post("/flows/simulate", response_model=None, **SIMULATE)

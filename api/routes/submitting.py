@@ -2,7 +2,6 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,13 +13,14 @@ from api.border import extend_deadline
 from api.operations import SUBMIT
 from api.parameters import idempotency_key, wait_seconds
 from api.resources import Resources, resources_of
+from api.strict_routes import strict_router
 from shared.errors import IdempotencyMismatch, NotFound
 from shared.ids import FlowRunId
 from shared.queries.runs import get_run, run_statuses
 from shared.status import RunStatus
 from shared.store.runs import create_runs
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.post("/run-flow", response_model=None, **SUBMIT)

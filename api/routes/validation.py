@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,10 +12,11 @@ from api.bodies import read_body
 from api.operations import VALIDATE
 from api.representations import dump, finding
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.errors import Finding, InvalidDefinition
 from shared.flow import Flow
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.post("/flows/validate", response_model=None, **VALIDATE)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,10 +11,11 @@ from api.operations import LIST_WEBHOOKS
 from api.parameters import Cursor, Limit
 from api.representations import dump
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.models_webhooks import DeliveryState
 from shared.queries.webhooks import DeliveryPage, list_deliveries
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.get("/webhooks", response_model=None, **LIST_WEBHOOKS)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,9 +10,10 @@ from api import representations
 from api.answers import json_answer
 from api.operations import LIST_TASK_TYPES, LIST_WORKERS, STATS
 from api.resources import resources_of
+from api.strict_routes import strict_router
 from shared.queries import workers
 
-router = APIRouter()
+router = strict_router()
 
 
 @router.get("/tasks", response_model=None, **LIST_TASK_TYPES)

@@ -298,6 +298,28 @@ def test_lists_leave_tracebacks_out(client: TestClient, database: Database) -> N
 def test_bad_query_parameter_is_named(client: TestClient, query: str, place: str) -> None:
     problem = _problem(client.get(f"/flows?{query}"), 422)
     assert [finding.pointer for finding in problem.errors] == [f"/query/{place}"]
+    assert f'"{place}"' in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "suggestion"),
+    [
+        ("GET", "/flows", "statsu", 'did you mean "status"?'),
+        ("GET", "/workers", "x", None),
+        ("GET", "/tasks", "x", None),
+        ("POST", "/run-flow", "wiat", 'did you mean "wait"?'),
+        ("POST", "/run-flow", "x" * 500, None),
+        ("POST", "/flows/validate", "%00", None),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused(
+    client: TestClient, method: str, path: str, name: str, suggestion: str | None
+) -> None:
+    problem = _problem(client.request(method, f"{path}?{name}=1", json=FLOW), 422)
+    (error,) = problem.errors
+    assert (error.code, error.suggestion) == ("unknown_parameter", suggestion)
+    assert "there is no query parameter" in problem.detail
+    assert client.get("/flows").json()["flows"] == []
 
 
 @pytest.mark.parametrize("wait", ["nan", "inf", "-1", "soon", "", "1e999"])
