@@ -317,9 +317,11 @@ class Cluster:
             if not self.database.is_sqlite:
                 return
             try:
-                await wait_until(self._can_write, description="a turn to write", timeout=0.5)
+                await wait_until(self._can_write, description="a turn to write", timeout=0.2)
             except AssertionError:
                 process.resume()
+                # Or it would be stopped again before it has gone on at all.
+                await asyncio.sleep(0.05)
             else:
                 return
 
