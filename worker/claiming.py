@@ -166,6 +166,8 @@ class Claimer:
                 _log.warning("claim_failed", error=str(error))
             await asyncio.sleep(0.1)
             return None
-        self._failures = 0
+        if self._failures:
+            _log.info("claims_again", failed=self._failures)
+            self._failures = 0
         self._runner.start(claimed, suspects=claim.suspects)
         return [one.visit.branch_id for one in claimed]

@@ -177,7 +177,9 @@ class Leader:
             if self._failures == 1:
                 _log.warning("upkeep_failed", error=str(error))
             return Report()
-        self._failures = 0
+        if self._failures:
+            _log.info("upkeep_again", failed=self._failures)
+            self._failures = 0
         self._looked_at = now
         if report.is_leading and not self._is_leading:
             _log.info("leading", worker_id=self._worker_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
@@ -61,6 +62,26 @@ async def test_after_an_outage_nobody_counts_as_lost_who_could_not_beat(
         assert _attempts(rig, run_id) == [1]
         assert list(rig.engine.runner.claims.values()) == [1]
         await rig.cancel(run_id)
+
+
+async def test_an_outage_is_told_once_at_its_begin_and_once_at_its_end(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = _Outage(monkeypatch)
+    async with open_rig(database_url, redis_url, (MODULE,)) as rig:
+        await wait_until(lambda: rig.engine._leader.is_leading, description="it leads")
+        with capture_logs() as told:
+            outage.is_on = True
+            await wait_until(lambda: outage.refused > 30, description="much was tried in vain")
+            outage.is_on = False
+            await wait_until(
+                lambda: {"claims_again", "upkeep_again"} <= {one["event"] for one in told},
+                description="both go on",
+            )
+    events = [one["event"] for one in told if one["event"].startswith(("claim", "upkeep"))]
+    assert sorted(events) == ["claim_failed", "claims_again", "upkeep_again", "upkeep_failed"]
+    failed = [one["failed"] for one in told if one["event"] in ("claims_again", "upkeep_again")]
+    assert min(failed) > 1
 
 
 def _heartbeat(rig: Rig) -> float:
