@@ -1,8 +1,4 @@
-"""Each duty of the leader is done in its rounds, on both databases.
-
-What a duty does is tested where it is; here it is shown that the leader sees to it. Nobody else
-does: what it leaves out stands for ever.
-"""
+"""What the leader tells of its rounds: what is ready is rung for, what is over is told."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,15 +12,14 @@ from shared.events import Publisher, cancelled_channel, ended_channel
 from shared.flow import Flow
 from shared.ids import BranchId, FlowRunId
 from shared.lease_clock import LeaseClock
-from shared.models import Branch, FlowRun, StoredDefinition
+from shared.models import Branch, FlowRun
 from shared.models_workers import WorkerRow
 from shared.queue import Ringer
 from shared.settings import Settings, load_settings
-from shared.status import BranchState, RunStatus
-from shared.store.freeing import rescue_branches
+from shared.status import BranchState
 from shared.store.runs import ParentVisit
 from shared.store.stopping import Cancel, cancel_runs
-from shared.store.workers import beat, leave
+from shared.store.workers import beat
 from shared.writer import Writer
 from tests.integration import undoing_rig
 from tests.integration.store_rig import (
@@ -34,7 +29,6 @@ from tests.integration.store_rig import (
     SINGLE,
     Begun,
     Store,
-    flow_of,
     new_run,
     opened_for_module,
 )
@@ -82,34 +76,6 @@ def _parent(store: Store, flow: Flow = SINGLE, **changes: Any) -> tuple[Begun, F
     return begun, child.flow_run_id
 
 
-def test_it_declares_silent_workers_lost_and_frees_what_they_held(store: Store) -> None:
-    silent, at = store.register(), LEASE_NOW + SETTINGS.lease_seconds + 1
-    (held,) = store.claim(store.create().branch_id, worker_id=silent)
-    store.set(WorkerRow, store.worker, heartbeat=at)
-    report = _round(store, at=at)
-    assert (report.lost, report.rescued) == ([silent], [held.visit.branch_id])
-    assert store.branch(held.visit.branch_id).state == BranchState.READY
-
-
-def test_it_declares_nobody_lost_while_silence_says_nothing(store: Store) -> None:
-    held = store.begin()
-    report = _round(store, at=LEASE_NOW + 100, declares=False)
-    assert (report.lost, report.rescued) == ([], [])
-    assert store.branch(held.visit.branch_id).state == BranchState.RUNNING
-
-
-def test_it_gives_up_what_has_cost_too_many_workers(store: Store) -> None:
-    created = store.create()
-    for _ in range(SETTINGS.max_losses):
-        victim = store.register()
-        store.claim(created.branch_id, worker_id=victim) or store.claim(
-            created.branch_id, worker_id=victim, suspects=True
-        )
-        store.do(rescue_branches, [victim], LEASE_NOW)
-    assert _round(store).failed == [created.flow_run_id]
-    assert store.run(created.flow_run_id).status == RunStatus.FAILED
-
-
 def test_what_it_gives_up_in_the_same_round_is_not_rung_for(store: Store) -> None:
     victim, at = store.register(), LEASE_NOW + SETTINGS.lease_seconds + 1
     (held,) = store.claim(store.create().branch_id, worker_id=victim)
@@ -120,35 +86,13 @@ def test_what_it_gives_up_in_the_same_round_is_not_rung_for(store: Store) -> Non
     assert report.failed == [held.visit.flow_run_id]
 
 
-def test_it_fails_runs_that_are_past_their_deadline(store: Store) -> None:
-    overdue = store.begin(deadline=NOW)
-    in_time = store.begin(deadline=datetime.now(UTC) + timedelta(hours=1))
-    assert _round(store).failed == [overdue.run]
-    assert store.run(overdue.run).status == RunStatus.FAILED
-    assert store.run(in_time.run).status == RunStatus.RUNNING
-
-
-def test_it_wakes_branches_whose_time_has_come(store: Store) -> None:
+def test_what_it_made_ready_is_told_with_its_queue(store: Store) -> None:
     due, early = _sleeper(store, NOW), _sleeper(store, datetime.now(UTC) + timedelta(hours=1))
     store.set(Branch, due, queue="slow")
     report = _round(store)
     assert (report.woken, report.queues) == ([due], {due: "slow"})
     assert (store.branch(due).state, store.branch(due).ready_at) == (BranchState.READY, LATER)
     assert store.branch(early).state == BranchState.WAITING
-
-
-def test_it_wakes_who_waited_for_a_run_that_it_failed(store: Store) -> None:
-    parent, child = _parent(store, deadline=NOW)
-    report = _round(store)
-    assert (report.failed, report.woken) == ([child], [parent.visit.branch_id])
-    assert store.branch(parent.visit.branch_id).state == BranchState.READY
-
-
-def test_it_cancels_sub_flows_that_nobody_waits_for_any_more(store: Store) -> None:
-    parent, child = _parent(store)
-    store.batch(cancel_runs, Cancel(parent.run, NOW))
-    assert _round(store).cancelled == [child]
-    assert store.run(child).status == RunStatus.CANCELLED
 
 
 def test_runs_that_undo_first_what_they_did_are_told_with_their_branches(store: Store) -> None:
@@ -165,20 +109,6 @@ def test_runs_that_undo_first_what_they_did_are_told_with_their_branches(store: 
     assert {row.flow_run_id for row in endings} == {overdue.run, child}
 
 
-def test_when_it_prunes_it_deletes_old_runs_and_then_their_definitions(store: Store) -> None:
-    old, kept_flow = store.begin(created_at=LONG_AGO), flow_of(others=["kept"])
-    store.begin(kept_flow)
-    store.batch(cancel_runs, Cancel(old.run, LONG_AGO))
-    with store.database.write() as connection:
-        connection.execute(StoredDefinition.__table__.update().values(created_at=LONG_AGO))
-    assert _round(store).pruned == 0
-    assert store.rows(FlowRun, id=old.run) != []
-    assert _round(store, prunes=True).pruned == 1
-    assert store.rows(FlowRun, id=old.run) == []
-    _round(store, prunes=True)
-    assert [row.hash for row in store.rows(StoredDefinition)] == [kept_flow.hash]
-
-
 def test_without_a_retention_it_keeps_every_run(store: Store) -> None:
     old = store.begin()
     store.batch(cancel_runs, Cancel(old.run, LONG_AGO))
@@ -187,18 +117,7 @@ def test_without_a_retention_it_keeps_every_run(store: Store) -> None:
     assert store.rows(FlowRun, id=old.run) != []
 
 
-def test_when_it_prunes_it_forgets_workers_that_ended_long_ago(store: Store) -> None:
-    gone, recent = store.register(), store.register()
-    for worker in (gone, recent):
-        store.do(leave, worker, "stopped")
-    store.set(WorkerRow, gone, stopped_at=LONG_AGO)
-    _round(store)
-    assert store.rows(WorkerRow, id=gone) != []
-    _round(store, prunes=True)
-    assert {row.id for row in store.rows(WorkerRow)} == {store.worker, recent}
-
-
-# What it tells of its rounds.
+# At work.
 
 
 class Heard(Ringer):
