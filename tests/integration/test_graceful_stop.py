@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from shared.status import RunStatus
+from shared.models import Branch
+from shared.status import BranchState, RunStatus
 from tests.integration.engine_rig import MODULE, Rig, open_rig
 from tests.waiting import wait_until
 
@@ -28,7 +30,8 @@ def _flow(**types: str) -> dict[str, Any]:
 
 
 class _Held:
-    """Holds the writer of an engine up at a group of calls, until it is let go."""
+    """Holds the writer of an engine up once it has committed a group of calls, before anybody
+    hears of it, until it is let go. (What was not begun yet is not written for who is gone.)"""
 
     def __init__(self, rig: Rig, wanted: Callable[[Any], bool]) -> None:
         self.reached = asyncio.Event()
@@ -36,10 +39,10 @@ class _Held:
         loop, write = asyncio.get_running_loop(), rig.engine.writer._write_group
 
         def held(calls: Sequence[Any]) -> None:
+            write(list(calls))
             if any(wanted(call) for call in calls):
                 loop.call_soon_threadsafe(self.reached.set)
                 self._go.wait(10)
-            write(list(calls))
 
         rig.engine.writer._write_group = held  # type: ignore[method-assign]  # of this engine
 
@@ -72,6 +75,28 @@ async def _stopped_while(database_url: str, redis_url: str, wanted: str, flow: A
         )
 
 
+async def _left_alone(database_url: str, redis_url: str) -> Rig:
+    """A worker that has stopped while it claimed a run, with nobody there to look after it."""
+    only = open_rig(database_url, redis_url, (MODULE,))
+    rig = await only.__aenter__()
+    held = _Held(rig, lambda call: _is_wanted(call, "claim_branches"))
+    submitting = asyncio.ensure_future(rig.submit(_flow(only="scripted")))
+    await held.reached.wait()
+    stopping = asyncio.ensure_future(only.__aexit__(None, None, None))
+    await wait_until(lambda: rig.engine.runner._is_stopping, description="it is stopping")
+    held.let_go()
+    await asyncio.gather(stopping, submitting)
+    return rig
+
+
+def _branches(rig: Rig) -> list[tuple[str, str | None]]:
+    """The state of each branch, and who holds it."""
+    branches = Branch.__table__
+    with rig.engine.database.read() as connection:
+        rows = connection.execute(select(branches.c.state, branches.c.worker_id))
+        return [(row.state, row.worker_id) for row in rows]
+
+
 def _is_wanted(call: Any, wanted: str) -> bool:
     name = call.function.__name__
     return bool(name == wanted and (name != "record_steps" or call.item.task == "split"))
@@ -89,3 +114,23 @@ async def test_a_fork_that_is_recorded_while_its_worker_stops_is_given_back(
 ) -> None:
     flow = _flow(split="scripted", left="takes_long", right="takes_long")
     await _stopped_while(database_url, redis_url, "record_steps", flow)
+
+
+async def test_who_leaves_gives_back_what_it_holds_and_needs_no_leader_for_it(
+    database_url: str, redis_url: str
+) -> None:
+    rig = await _left_alone(database_url, redis_url)
+    assert _branches(rig) == [(BranchState.READY, None)]
+
+
+async def test_what_outlasts_the_grace_is_given_back_before_the_worker_leaves(
+    database_url: str, redis_url: str
+) -> None:
+    async with open_rig(database_url, redis_url, (MODULE,)) as rig:
+        await rig.submit(_flow(only="takes_long"))
+        await wait_until(lambda: rig.engine.runner.claims, description="it runs")
+        # What has not begun holds nothing that it could give back itself.
+        await asyncio.sleep(0)
+        rig.engine.claimer.stop()
+        await rig.engine.runner.stop(0.0)
+        assert _branches(rig) == [(BranchState.READY, None)]

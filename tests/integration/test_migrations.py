@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
@@ -18,6 +19,7 @@ import shared.models_schedules
 import shared.models_webhooks
 import shared.models_workers  # noqa: F401  # they declare the tables
 from shared.database import HEAD_REVISION, Database, create_database, current_revision, upgrade
+from shared.errors import InvalidSettings
 from shared.migrations.run import run_migrations
 from shared.settings import load_settings
 from tests.integration.store_rig import at_once
@@ -143,6 +145,19 @@ def test_an_upgrade_is_done_once_and_changes_nothing_the_second_time(
             run_migrations(connection)
         with database.read() as connection:
             assert connection.execute(text("SELECT expires FROM lease")).scalars().all() == [7]
+
+
+def test_the_database_of_a_newer_version_is_refused_and_left_as_it_is(
+    bare_database_url: str,
+) -> None:
+    """As after a release was taken back: what does not know the tables must not touch them."""
+    settings = load_settings(database_url=bare_database_url)
+    with _database(bare_database_url) as database:
+        with database.write() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0099_newer'"))
+        with pytest.raises(InvalidSettings, match=r"newer version .*0099_newer"):
+            upgrade(settings)
+        assert current_revision(database) == "0099_newer"
 
 
 def test_an_empty_database_has_no_revision(bare_database_url: str) -> None:
